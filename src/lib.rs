@@ -1,0 +1,6 @@
+//! poolwatch: a sidecar for applications that use PostgreSQL.
+
+pub mod error;
+pub mod pool;
+pub mod secret;
+pub mod tasks;
