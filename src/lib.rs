@@ -1,6 +1,10 @@
 //! poolwatch: a sidecar for applications that use PostgreSQL.
 
+
+pub mod dsn;
 pub mod error;
+pub mod pgwire;
 pub mod pool;
 pub mod secret;
 pub mod tasks;
+pub mod tls;
