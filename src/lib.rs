@@ -1,6 +1,6 @@
 //! poolwatch: a sidecar for applications that use PostgreSQL.
 
-
+pub mod backend;
 pub mod dsn;
 pub mod error;
 pub mod pgwire;

@@ -136,7 +136,10 @@ mod tests {
     #[test]
     fn a_cut_body_gives_what_is_there() {
         let read = ServerMessage::parse(b"C57P01\0Mterminat");
-        assert_eq!((read.code.as_str(), read.message.as_str()), ("57P01", "terminat"));
+        assert_eq!(
+            (read.code.as_str(), read.message.as_str()),
+            ("57P01", "terminat")
+        );
         assert_eq!(ServerMessage::parse(b"M"), ServerMessage::default());
     }
 

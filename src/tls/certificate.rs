@@ -60,7 +60,7 @@ impl PeerCertificate {
         let name = attributes
             .flat_map(|rdn| rdn.0.iter())
             .filter(|attribute| attribute.oid == COMMON_NAME)
-            .last()
+            .next_back()
             .and_then(|attribute| std::str::from_utf8(attribute.value.value()).ok());
         match (name, host) {
             (Some(name), ServerName::DnsName(host)) => name_matches(name, host.as_ref()),

@@ -97,9 +97,10 @@ impl ClientTls {
     pub async fn handshake(&self, host: &str, socket: TcpStream) -> Result<Stream, TlsError> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| TlsError::BadName(host.to_owned()))?;
-        let config = self.config.clone().ok_or_else(|| {
-            TlsError::Setup(rustls::Error::General("TLS is disabled".to_owned()))
-        })?;
+        let config = self
+            .config
+            .clone()
+            .ok_or_else(|| TlsError::Setup(rustls::Error::General("TLS is disabled".to_owned())))?;
         let stream = TlsConnector::from(config).connect(name, socket).await;
         let stream = stream.map_err(TlsError::Handshake)?;
         Ok(Stream::TlsClient(Box::new(stream)))

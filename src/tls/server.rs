@@ -43,16 +43,16 @@ impl ServerTls {
         key: PrivateKeyDer<'static>,
     ) -> Result<Self, TlsError> {
         // `certificates` and `self_signed` give at least one.
-        let certificate = chain.first().cloned().ok_or_else(|| {
-            TlsError::Setup(rustls::Error::General("no certificate".to_owned()))
-        })?;
-        let mut config =
-            ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-                .with_safe_default_protocol_versions()
-                .map_err(TlsError::Setup)?
-                .with_no_client_auth()
-                .with_single_cert(chain, key)
-                .map_err(TlsError::Setup)?;
+        let certificate = chain
+            .first()
+            .cloned()
+            .ok_or_else(|| TlsError::Setup(rustls::Error::General("no certificate".to_owned())))?;
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Setup)?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .map_err(TlsError::Setup)?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(Self {
             acceptor: TlsAcceptor::from(Arc::new(config)),
