@@ -1,6 +1,8 @@
 //! poolwatch: a sidecar for applications that use PostgreSQL.
 
+pub mod clients;
 pub mod error;
+pub mod metrics;
 pub mod pool;
 pub mod secret;
 pub mod tasks;
