@@ -30,9 +30,20 @@ impl Replies {
         &self.0
     }
 
-    /// Gives the bytes away.
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.0
+    /// Whether there is nothing to send.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Forgets the first `count` bytes, which were sent.
+    pub fn consume(&mut self, count: usize) {
+        if count == self.0.len() {
+            // An idle session holds no memory.
+            self.0 = Vec::new();
+        } else {
+            self.0.drain(..count);
+        }
     }
 
     /// AuthenticationOk.

@@ -22,13 +22,10 @@ pub fn state_word(text: &[u8]) -> Option<StateWord> {
     while at < text.len() {
         // Each of the three is anchored at a byte that is rare in SQL: the `_` of set_config, the `v` of advisory, and
         // the `o` that ends a whole word `into`.
-        let byte = text[at] | 0x20;
-        let found = match byte {
-            b'_' | 0x7f if text[at] == b'_' => {
-                around(text, at, 3, b"set_config").then_some(StateWord::SetConfig)
-            }
-            b'v' => around(text, at, 2, b"advisory").then_some(StateWord::AdvisoryLock),
-            b'o' if around(text, at, 3, b"into") && into_temporary(&text[at + 1..]) => {
+        let found = match text[at] {
+            b'_' => around(text, at, 3, b"set_config").then_some(StateWord::SetConfig),
+            b'v' | b'V' => around(text, at, 2, b"advisory").then_some(StateWord::AdvisoryLock),
+            b'o' | b'O' if around(text, at, 3, b"into") && into_temporary(&text[at + 1..]) => {
                 Some(StateWord::IntoTemp)
             }
             _ => None,
