@@ -94,8 +94,13 @@ impl Cluster {
 
     fn open(&self, config: &Config, user: &str, database: &str) -> Result<Arc<PoolHandle>, RouteError> {
         let target = Target { user: user.to_owned(), database: database.to_owned(), ..config.upstream.clone() };
-        let name = format!("{user}@{}/{database}", target.host());
-        let metrics = self.0.metrics.pool(PoolLabels::new(&name, database, target.host()));
+        let name = format!("{user}@{}/{database}", target.host);
+        let metrics = self.0.metrics.pool(PoolLabels {
+            name: name.clone(),
+            namespace: database.to_owned(),
+            host: target.host.host.to_string(),
+            port: target.host.port,
+        });
         let pool = Pool::new(ServerManager::new(target.clone()), config.pool.clone(), metrics.clone())?;
         let watched = pool.clone();
         metrics.watch(move || watched.status());

@@ -3,11 +3,13 @@
 //!
 //! Source for all of it: PostgreSQL documentation, "Message Formats" and "Message Flow" (protocol 3.0 to 3.2).
 
+mod fields;
 mod frame;
 mod inbox;
 mod replies;
 mod startup;
 
+pub use fields::ServerMessage;
 pub use frame::{FrameError, HEADER, Header, backend, cstr, frontend};
 pub use inbox::Inbox;
 pub use replies::{Replies, Severity};

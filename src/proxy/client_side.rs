@@ -3,6 +3,7 @@
 //! Every message is noted in the pipeline before its bytes may go. Of most only the header is looked at; of Query and
 //! Parse the text, of Parse, Bind, Describe and Close the statement's name.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::demand::DemandError;
@@ -28,7 +29,7 @@ impl Traffic {
     ///
     /// # Errors
     /// A message that may not come now. What was marked before it may still be sent.
-    pub(super) fn scan_client(&mut self, now: Instant, metrics: &PoolMetrics) -> Result<Looked, DemandError> {
+    pub(super) fn scan_client(&mut self, now: Instant, metrics: &Arc<PoolMetrics>) -> Result<Looked, DemandError> {
         while !self.goodbye {
             if self.client_body > 0 && !self.pass_body(metrics) {
                 break;
@@ -56,7 +57,7 @@ impl Traffic {
     }
 
     /// Marks more of a message that passes in pieces; false when the rest is still to come.
-    fn pass_body(&mut self, metrics: &PoolMetrics) -> bool {
+    fn pass_body(&mut self, metrics: &Arc<PoolMetrics>) -> bool {
         let bytes = &self.from_client.bytes()[self.to_server..];
         let there = self.client_body.min(bytes.len());
         if let Some(scan) = &mut self.text
@@ -73,7 +74,7 @@ impl Traffic {
     }
 
     /// Notes what a message will be answered with. False when something must be sent before it can be.
-    fn note(&mut self, request: Request, header: Header, now: Instant, metrics: &PoolMetrics) -> bool {
+    fn note(&mut self, request: Request, header: Header, now: Instant, metrics: &Arc<PoolMetrics>) -> bool {
         let bytes = &self.from_client.bytes()[self.to_server..];
         let body = &bytes[HEADER..header.total.min(bytes.len())];
         let whole = header.total <= bytes.len();
@@ -176,7 +177,7 @@ fn look_at_text(
     whole: bool,
     scan: &mut Option<StateScan>,
     pins: &mut super::pins::Pins,
-    metrics: &PoolMetrics,
+    metrics: &Arc<PoolMetrics>,
 ) {
     let word = if whole {
         state_word(body)

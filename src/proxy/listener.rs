@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Handle;
 
 use super::{Proxy, login};
+use crate::clients::ClientAddr;
 use crate::tls::Stream;
 
 /// Connections the kernel keeps until they are accepted, enough for an application that starts all at once.
@@ -109,7 +110,7 @@ impl Proxy {
                 let listener = TcpListener::from_std(listener)?;
                 loop {
                     match listener.accept().await {
-                        Ok((stream, address)) => self.start(stream.into_std()?.into(), Some(address), turn.next()),
+                        Ok((stream, address)) => self.start(stream.into_std()?.into(), ClientAddr::Tcp(address), turn.next()),
                         Err(error) => pause(&error).await,
                     }
                 }
@@ -119,7 +120,7 @@ impl Proxy {
                 let listener = UnixListener::from_std(listener)?;
                 loop {
                     match listener.accept().await {
-                        Ok((stream, _)) => self.start(stream.into_std()?.into(), None, turn.next()),
+                        Ok((stream, _)) => self.start(stream.into_std()?.into(), ClientAddr::Unix, turn.next()),
                         Err(error) => pause(&error).await,
                     }
                 }
@@ -127,7 +128,7 @@ impl Proxy {
         }
     }
 
-    fn start(&self, socket: Accepted, address: Option<SocketAddr>, runtime: Option<&Handle>) {
+    fn start(&self, socket: Accepted, address: ClientAddr, runtime: Option<&Handle>) {
         let Some(runtime) = runtime else { return };
         let shared = self.0.clone();
         self.0.tasks.spawn_on(runtime, "session", async move {

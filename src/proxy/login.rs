@@ -1,21 +1,19 @@
 //! From an accepted connection to a session, or to a clear refusal.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::io::AsyncWriteExt;
 
 use super::handshake::{Login, handshake};
-use super::pipeline::Pipeline;
 use super::session::Session;
 use super::{PoolMode, Shared, replication};
 use crate::auth::Identity;
 use crate::backend::Lease;
-use crate::clients::{ClientGuard, ClientInfo};
+use crate::clients::{ClientAddr, ClientGuard, ClientInfo};
 use crate::cluster::{Base, PoolHandle};
 use crate::error::{Class, ClientError};
-use crate::metrics::{LoginOutcome, PinReason};
+use crate::metrics::{Limit, LoginOutcome, PinReason};
 use crate::pgwire::{CancelKey, Replies, Severity, StartupParameters};
 use crate::tls::Stream;
 
@@ -30,7 +28,7 @@ enum Outcome {
 }
 
 /// Serves one accepted connection to its end.
-pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, address: Option<SocketAddr>) {
+pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, address: ClientAddr) {
     let limit = shared.settings.login_timeout;
     let outcome = Box::pin(tokio::time::timeout(limit, log_in(&shared, stream, address))).await;
     match outcome {
@@ -44,7 +42,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, address: Option<S
     }
 }
 
-async fn log_in(shared: &Arc<Shared>, stream: Stream, address: Option<SocketAddr>) -> Outcome {
+async fn log_in(shared: &Arc<Shared>, stream: Stream, address: ClientAddr) -> Outcome {
     match handshake(stream, &shared.tls).await {
         Ok(Login::Session { stream, minor, parameters }) => open(shared, stream, minor, &parameters, address).await,
         Ok(Login::Cancel(key)) => {
@@ -53,7 +51,7 @@ async fn log_in(shared: &Arc<Shared>, stream: Stream, address: Option<SocketAddr
         }
         Err((error, stream)) => {
             tracing::debug!(error = crate::error::chain(&error), "handshake failed");
-            shared.metrics.login(LoginOutcome::Failed);
+            shared.metrics.login(if stream.is_some() { LoginOutcome::Protocol } else { LoginOutcome::Gone });
             if let Some(mut stream) = stream {
                 refuse(shared, &mut stream, &error).await;
             }
@@ -63,7 +61,6 @@ async fn log_in(shared: &Arc<Shared>, stream: Stream, address: Option<SocketAddr
 }
 
 async fn cancel(shared: &Shared, key: &CancelKey) {
-    shared.metrics.login(LoginOutcome::Cancel);
     if let Some(aim) = shared.controls.cancel(key)
         && let Err(error) = aim.send().await
     {
@@ -76,7 +73,7 @@ async fn open(
     mut stream: Stream,
     minor: u16,
     parameters: &StartupParameters,
-    address: Option<SocketAddr>,
+    address: ClientAddr,
 ) -> Outcome {
     match admit(shared, parameters, address).await {
         Ok(admitted) => match greet(shared, stream, minor, parameters, admitted).await {
@@ -86,13 +83,12 @@ async fn open(
             }
             Err(error) => {
                 tracing::debug!(%error, "the client left during its login");
+                shared.metrics.login(LoginOutcome::Gone);
                 Outcome::Over
             }
         },
         Err(error) => {
-            let outcome =
-                if error.class() == Class::Limit { LoginOutcome::Limit } else { LoginOutcome::Failed };
-            shared.metrics.login(outcome);
+            shared.metrics.login(refused(error.class()));
             tracing::warn!(
                 class = error.class().label(),
                 sqlstate = error.sqlstate(),
@@ -102,6 +98,18 @@ async fn open(
             refuse(shared, &mut stream, &*error).await;
             Outcome::Over
         }
+    }
+}
+
+/// What a refusal of this kind is counted as.
+fn refused(class: Class) -> LoginOutcome {
+    match class {
+        Class::Limit | Class::PoolTimeout => LoginOutcome::Limit,
+        Class::Authentication => LoginOutcome::AuthenticationFailed,
+        Class::Rejected | Class::Unsupported => LoginOutcome::Rejected,
+        Class::Protocol => LoginOutcome::Protocol,
+        Class::Connect | Class::ServerLost | Class::Internal => LoginOutcome::Upstream,
+        Class::Starting | Class::Shutdown | Class::Paused => LoginOutcome::Unavailable,
     }
 }
 
@@ -120,14 +128,16 @@ enum Kind {
 async fn admit(
     shared: &Arc<Shared>,
     parameters: &StartupParameters,
-    address: Option<SocketAddr>,
+    address: ClientAddr,
 ) -> Result<Admitted, Box<dyn ClientError + Send + Sync>> {
     let identity = shared.admission.admit(parameters).map_err(Box::new)?;
-    let registration = shared.clients.register(info(&identity, parameters, address)).map_err(|error| {
-        shared.metrics.limit_rejected(crate::metrics::Limit::Clients);
+    let registration = shared.clients.register(info(&identity, parameters, address)).map_err(Box::new)?;
+    let pool = shared.cluster.pool(&identity.user, &identity.database).map_err(|error| {
+        if error.class() == Class::Limit {
+            shared.metrics.limit_rejected(Limit::Pools);
+        }
         Box::new(error)
     })?;
-    let pool = shared.cluster.pool(&identity.user, &identity.database).map_err(Box::new)?;
     if replication::is_wanted(parameters) {
         let server = replication::connect(&pool, parameters).await.map_err(Box::new)?;
         return Ok(Admitted { pool, registration, kind: Kind::Replication(Box::new(server)) });
@@ -156,12 +166,12 @@ async fn first_lease(
     Ok((base, Some(lease)))
 }
 
-fn info(identity: &Identity, parameters: &StartupParameters, address: Option<SocketAddr>) -> ClientInfo {
+fn info(identity: &Identity, parameters: &StartupParameters, address: ClientAddr) -> ClientInfo {
     ClientInfo {
         user: identity.user.clone(),
         database: identity.database.clone(),
         application_name: parameters.value("application_name").unwrap_or_default().to_owned(),
-        address,
+        addr: address,
     }
 }
 
@@ -194,7 +204,7 @@ async fn greet(
     replies.backend_key_data(registered.key.process_id, &registered.key.secret).ready_for_query(b'I');
     stream.write_all(replies.bytes()).await?;
     stream.flush().await?;
-    shared.metrics.sent_to_client(replies.bytes().len());
+    shared.metrics.bytes_sent_to_client(replies.bytes().len());
     Ok(match kind {
         Kind::Session(base, held) => {
             let session_pooling = shared.settings.mode == PoolMode::Session;
@@ -213,7 +223,6 @@ async fn greet(
             if session.base.leaves_state() {
                 session.traffic.pins.pin(PinReason::StartupParameter, &session.pool.metrics);
             }
-            debug_assert_eq!(session.traffic.pipeline.ready_owed(), Pipeline::default().ready_owed());
             Outcome::Session(Box::new(session), held)
         }
         Kind::Replication(server) => Outcome::Replication(Box::new(replication::Replication {

@@ -4,6 +4,8 @@
 //! in it. What was left is found from command tags and a light look at the text; each reason is counted once a session
 //! and stays to the session's end, but for open named statements, which can be closed.
 
+use std::sync::Arc;
+
 use crate::metrics::{PinGuard, PinReason, PoolMetrics};
 
 /// Command tags that leave nothing behind a transaction. Any other tag pins: an unknown command is not known to be clean.
@@ -22,7 +24,7 @@ fn leaves_nothing(tag: &[u8]) -> bool {
 /// The reasons one session is pinned for.
 #[derive(Debug, Default)]
 pub(super) struct Pins {
-    guards: Vec<(PinReason, PinGuard)>,
+    guards: Vec<PinGuard>,
 }
 
 impl Pins {
@@ -33,17 +35,17 @@ impl Pins {
     }
 
     /// Pins for a reason; true the first time.
-    pub(super) fn pin(&mut self, reason: PinReason, metrics: &PoolMetrics) -> bool {
-        if self.guards.iter().any(|(known, _)| *known == reason) {
+    pub(super) fn pin(&mut self, reason: PinReason, metrics: &Arc<PoolMetrics>) -> bool {
+        if self.guards.iter().any(|guard| guard.reason() == reason) {
             return false;
         }
-        self.guards.push((reason, metrics.pinned(reason)));
+        self.guards.push(metrics.pinned(reason));
         true
     }
 
     /// A reason that is no more.
     pub(super) fn unpin(&mut self, reason: PinReason) {
-        self.guards.retain(|(known, _)| *known != reason);
+        self.guards.retain(|guard| guard.reason() != reason);
     }
 
     /// The reason to pin for after a command with this tag (without its NUL), if there is one.

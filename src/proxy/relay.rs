@@ -97,7 +97,7 @@ impl Session {
                 Poll::Ready(Ok(0)) => return Err(Parting::ClientGone(None)),
                 Poll::Ready(Err(error)) => return Err(Parting::ClientGone(Some(error))),
                 Poll::Ready(Ok(read)) => {
-                    self.context.metrics.received_from_client(read);
+                    self.context.metrics.bytes_received_from_client(read);
                     self.now = Instant::now();
                     moved = true;
                 }
@@ -115,7 +115,7 @@ impl Session {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Err(error)) => return self.server_write_failed(cx, server, error),
                 Poll::Ready(Ok(written)) => {
-                    self.context.metrics.sent_to_server(written);
+                    self.context.metrics.bytes_sent_to_server(written);
                     if injected {
                         bytes::Buf::advance(&mut traffic.ahead, written);
                     } else {
@@ -148,7 +148,7 @@ impl Session {
                 Poll::Pending => return Ok(moved),
                 Poll::Ready(Ok(0)) => return Err(Parting::ServerGone(None)),
                 Poll::Ready(Err(error)) => return Err(Parting::ServerGone(Some(error))),
-                Poll::Ready(Ok(read)) => self.context.metrics.received_from_server(read),
+                Poll::Ready(Ok(read)) => self.context.metrics.bytes_received_from_server(read),
             }
             moved = true;
             self.now = Instant::now();
@@ -193,7 +193,7 @@ impl Session {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(written)) => {
-                    self.context.metrics.sent_to_client(written);
+                    self.context.metrics.bytes_sent_to_client(written);
                     if ours {
                         traffic.own.consume(written);
                     } else {

@@ -1,5 +1,6 @@
 //! The look at what a server sends: which reply it is, whether it is the client's, and when the server is done.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::pipeline::Reply;
@@ -42,7 +43,7 @@ impl Traffic {
         now: Instant,
         server: &mut Server,
         client: &ClientGuard,
-        metrics: &PoolMetrics,
+        metrics: &Arc<PoolMetrics>,
     ) -> Result<Scanned, ServerJunk> {
         loop {
             if self.server_body > 0 {
@@ -84,7 +85,7 @@ impl Traffic {
         now: Instant,
         server: &mut Server,
         client: &ClientGuard,
-        metrics: &PoolMetrics,
+        metrics: &Arc<PoolMetrics>,
     ) -> Result<Scanned, ServerJunk> {
         match reply {
             Reply::Pass => self.on_passed(header, server),
@@ -142,10 +143,10 @@ impl Traffic {
         }
     }
 
-    fn on_statement_end(&mut self, sent: Instant, now: Instant, ok: bool, metrics: &PoolMetrics) {
+    fn on_statement_end(&mut self, sent: Instant, now: Instant, ok: bool, metrics: &Arc<PoolMetrics>) {
         let started = sent.max(self.last_done);
         let first = self.first_reply.take().unwrap_or(now).max(started);
-        metrics.query_finished(now.saturating_duration_since(started), ok);
+        metrics.query_finished(now.saturating_duration_since(started).as_secs_f64(), ok);
         metrics.phase(Phase::Execute, first.saturating_duration_since(started));
         metrics.phase(Phase::Transfer, now.saturating_duration_since(first));
         self.last_done = now;
@@ -158,7 +159,7 @@ impl Traffic {
         header: Header,
         server: &mut Server,
         client: &ClientGuard,
-        metrics: &PoolMetrics,
+        metrics: &Arc<PoolMetrics>,
     ) -> Scanned {
         let status = TxStatus::from_byte(self.message(header).first().copied().unwrap_or_default());
         server.set_status(status);

@@ -17,7 +17,6 @@ use crate::backend::Lease;
 use crate::clients::{ClientGuard, ClientState};
 use crate::cluster::{Base, CheckoutFailure, PoolHandle};
 use crate::error::{Class, ClientError};
-use crate::metrics::Phase;
 use crate::pgwire::{Inbox, Severity};
 use crate::tls::Stream;
 
@@ -147,7 +146,7 @@ impl Session {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Woken::Gone),
                 Poll::Ready(Ok(read)) => {
-                    self.context.metrics.received_from_client(read);
+                    self.context.metrics.bytes_received_from_client(read);
                     self.now = Instant::now();
                 }
             }
@@ -169,7 +168,6 @@ impl Session {
     /// an error when it is over.
     async fn lease(&mut self) -> Option<Result<Lease, ()>> {
         if let Some(checkout) = self.pool.pool.try_checkout() {
-            self.pool.metrics.phase(Phase::Wait, Duration::ZERO);
             let mut lease = Lease::new(checkout);
             if lease.server().applied() == self.base.id() {
                 return Some(Ok(lease));
@@ -181,9 +179,7 @@ impl Session {
 
     async fn lease_slowly(&mut self) -> Option<Result<Lease, ()>> {
         self.registration.set_state(ClientState::Waiting);
-        let started = Instant::now();
         let waited = self.wait_for_lease().await;
-        self.pool.metrics.phase(Phase::Wait, started.elapsed());
         self.registration.set_state(ClientState::Idle);
         match waited {
             Waited::Lease(mut lease) => {
@@ -227,7 +223,7 @@ impl Session {
             match self.traffic.from_client.poll_fill(cx, &mut self.client) {
                 Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Waited::Gone),
                 Poll::Ready(Ok(read)) => {
-                    self.context.metrics.received_from_client(read);
+                    self.context.metrics.bytes_received_from_client(read);
                     cx.waker().wake_by_ref();
                     Poll::Pending
                 }
