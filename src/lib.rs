@@ -1,6 +1,7 @@
 //! poolwatch: a sidecar for applications that use PostgreSQL.
 
 pub mod error;
+pub mod ops;
 pub mod pool;
 pub mod secret;
 pub mod tasks;
