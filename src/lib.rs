@@ -3,6 +3,7 @@
 pub mod clients;
 pub mod error;
 pub mod metrics;
+pub mod ops;
 pub mod pool;
 pub mod secret;
 pub mod tasks;

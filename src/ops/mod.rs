@@ -1,0 +1,5 @@
+//! One-shot commands and what they run on. Beside `app` the only place that sees every part, and the only one that
+//! prints.
+
+pub mod http_client;
+pub mod postgres;
