@@ -40,7 +40,9 @@ impl ClientError for AuthError {
     fn client_hint(&self) -> Option<String> {
         match self {
             AuthError::NoUser => None,
-            AuthError::UnknownUser(_) => Some("Log in as the user of poolwatch's upstream URL.".to_owned()),
+            AuthError::UnknownUser(_) => {
+                Some("Log in as the user of poolwatch's upstream URL.".to_owned())
+            }
         }
     }
 }
@@ -56,13 +58,22 @@ impl Admission {
     /// # Errors
     /// See [`AuthError`].
     pub fn admit(&self, parameters: &StartupParameters) -> Result<Identity, AuthError> {
-        let user = parameters.value("user").filter(|user| !user.is_empty()).ok_or(AuthError::NoUser)?;
+        let user = parameters
+            .value("user")
+            .filter(|user| !user.is_empty())
+            .ok_or(AuthError::NoUser)?;
         if user != self.user {
             return Err(AuthError::UnknownUser(user.to_owned()));
         }
         // PostgreSQL's default: the database that is named like the user.
-        let database = parameters.value("database").filter(|name| !name.is_empty()).unwrap_or(user);
-        Ok(Identity { user: user.to_owned(), database: database.to_owned() })
+        let database = parameters
+            .value("database")
+            .filter(|name| !name.is_empty())
+            .unwrap_or(user);
+        Ok(Identity {
+            user: user.to_owned(),
+            database: database.to_owned(),
+        })
     }
 }
 
@@ -71,20 +82,35 @@ mod tests {
     use super::*;
 
     fn parameters(pairs: &[(&str, &str)]) -> StartupParameters {
-        StartupParameters(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+        StartupParameters(
+            pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+        )
     }
 
     #[test]
     fn the_upstreams_user_comes_in_to_any_database() {
         let admission = Admission::new("app".to_owned());
-        let identity = admission.admit(&parameters(&[("user", "app"), ("database", "other")])).unwrap();
+        let identity = admission
+            .admit(&parameters(&[("user", "app"), ("database", "other")]))
+            .unwrap();
         assert_eq!(identity.database, "other");
-        assert_eq!(admission.admit(&parameters(&[("user", "app")])).unwrap().database, "app");
+        assert_eq!(
+            admission
+                .admit(&parameters(&[("user", "app")]))
+                .unwrap()
+                .database,
+            "app"
+        );
     }
 
     #[test]
     fn another_user_is_told_which_one_is_served() {
-        let error = Admission::new("app".to_owned()).admit(&parameters(&[("user", "root")])).unwrap_err();
+        let error = Admission::new("app".to_owned())
+            .admit(&parameters(&[("user", "root")]))
+            .unwrap_err();
         assert_eq!(error.sqlstate(), "28000");
         assert!(error.client_hint().is_some());
     }

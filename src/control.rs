@@ -83,7 +83,10 @@ impl Control {
             ..pool::Config::default()
         };
         let pool = Pool::new(Manager::new(postgres_config(&config), tls), rules, observer)?;
-        Ok(Self { pool, config: Arc::new(config) })
+        Ok(Self {
+            pool,
+            config: Arc::new(config),
+        })
     }
 
     /// What PostgreSQL says of itself, asked now.
@@ -91,7 +94,9 @@ impl Control {
     /// # Errors
     /// See [`ControlError`].
     pub async fn limits(&self, limit: Duration) -> Result<Limits, ControlError> {
-        tokio::time::timeout(limit, self.ask_limits()).await.map_err(|_| ControlError::Deadline(limit))?
+        tokio::time::timeout(limit, self.ask_limits())
+            .await
+            .map_err(|_| ControlError::Deadline(limit))?
     }
 
     async fn ask_limits(&self) -> Result<Limits, ControlError> {
@@ -105,7 +110,11 @@ impl Control {
             )
             .await?;
         let count = |column| u32::try_from(row.get::<_, i32>(column)).unwrap_or(0);
-        Ok(Limits { version: row.get(0), max_connections: count(1), reserved: count(2) })
+        Ok(Limits {
+            version: row.get(0),
+            max_connections: count(1),
+            reserved: count(2),
+        })
     }
 
     /// Where it connects to.
@@ -131,7 +140,10 @@ impl Control {
 
 fn postgres_config(config: &Config) -> tokio_postgres::Config {
     let mut postgres = tokio_postgres::Config::new();
-    postgres.user(&config.user).dbname(&config.database).application_name("poolwatch");
+    postgres
+        .user(&config.user)
+        .dbname(&config.database)
+        .application_name("poolwatch");
     postgres.connect_timeout(config.connect_timeout);
     if let Some(password) = &config.password {
         postgres.password(password.expose());

@@ -1,5 +1,6 @@
 //! poolwatch: a sidecar for applications that use PostgreSQL.
 
+pub mod app;
 pub mod auth;
 pub mod backend;
 pub mod clients;

@@ -1,18 +1,22 @@
-//! The `poolwatch` binary: arguments in, exit code out.
-
-use std::process::ExitCode;
-
-use clap::Parser;
-use poolwatch::cli::{Cli, Command};
-use poolwatch::{ops, serve};
-
-fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match cli.command {
-        Command::Serve(arguments) => serve::run(&arguments),
-        Command::Demo(arguments) => ops::demo::run(&arguments),
-        Command::Health(arguments) => ops::health::run(&arguments),
-        Command::Uri(arguments) => ops::uri::run(&arguments),
-        Command::Config(command) => ops::config_cmd::run(&command),
+//! x
+use poolwatch::config::{Argument, Sources};
+fn main() {
+    let mut arguments = Vec::new();
+    let mut args = std::env::args().skip(2);
+    while let (Some(flag), Some(value)) = (args.next(), args.next()) {
+        let key = match flag.as_str() {
+            "--upstream-url" => "upstream.url",
+            "--listen" => "listen.address",
+            "--http" => "http.address",
+            other => other.trim_start_matches("--"),
+        }
+        .to_owned();
+        arguments.push(Argument { flag, key, value });
+    }
+    let result =
+        poolwatch::ops::serve::serve(move || Sources::of_process(vec![], arguments.clone()));
+    if let Err(e) = result {
+        eprintln!("{e:#}");
+        std::process::exit(1)
     }
 }

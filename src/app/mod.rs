@@ -66,11 +66,16 @@ impl App {
     pub fn start(settings: Settings) -> Result<Self, StartError> {
         let upstream = parts::upstream(&settings)?;
         let listeners = parts::listeners(&settings)?;
-        let bound = listeners.iter().map(Listener::bound).collect::<Result<Vec<_>, _>>().map_err(StartError::Io)?;
+        let bound = listeners
+            .iter()
+            .map(Listener::bound)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(StartError::Io)?;
         let http_listener = parts::http_listener(&settings)?;
         let http_address = http_listener.local_addr().map_err(StartError::Io)?;
         let data = Threads::start("data", settings.threads.data).map_err(StartError::Io)?;
-        let control_path = Threads::start("control", settings.threads.control).map_err(StartError::Io)?;
+        let control_path =
+            Threads::start("control", settings.threads.control).map_err(StartError::Io)?;
 
         let metrics = Metrics::new();
         let (sessions, background) = (Tasks::new(), Tasks::new());
@@ -107,19 +112,24 @@ impl App {
         Ok(app)
     }
 
-    fn serve_http(&self, listener: std::net::TcpListener, metrics: Metrics) -> Result<(), StartError> {
-        let state = HttpState { metrics, status: Arc::new(self.status()), readiness: self.readiness.clone() };
+    fn serve_http(
+        &self,
+        listener: std::net::TcpListener,
+        metrics: Metrics,
+    ) -> Result<(), StartError> {
+        let state = HttpState {
+            metrics,
+            status: Arc::new(self.status()),
+            readiness: self.readiness.clone(),
+        };
         let runtime = self.control_path.first();
         let entered = runtime.enter();
         let listener = TcpListener::from_std(listener).map_err(StartError::Io)?;
         drop(entered);
         tracing::info!(part = "http", address = %self.http_address, "listening");
         let stopping = self.background.stopping();
-        self.background.spawn_on(&runtime, "http", async move {
-            if let Err(error) = http::serve(listener, state, stopping).await {
-                tracing::error!(%error, "the HTTP listener ended");
-            }
-        });
+        self.background
+            .spawn_on(&runtime, "http", http::serve(listener, state, stopping));
         Ok(())
     }
 
@@ -132,8 +142,8 @@ impl App {
                 .map(|pool| PoolView {
                     name: pool.name().to_owned(),
                     user: pool.target().user.clone(),
-                    host: pool.target().host.host.to_string(),
-                    port: pool.target().host.port,
+                    host: pool.target().host().host.to_string(),
+                    port: pool.target().host().port,
                     database: pool.target().database.clone(),
                     status: pool.pool.status(),
                 })
@@ -146,18 +156,23 @@ impl App {
     fn probe(&self, metrics: &Metrics, latch: Latch) {
         let settings = self.settings.lock().clone();
         let probe = probe::Probe::new(self.control.clone(), metrics, &settings, latch);
-        self.background.spawn_on(&self.control_path.first(), "probe", probe.run(self.background.stopping()));
+        self.background.spawn_on(
+            &self.control_path.first(),
+            "probe",
+            probe.run(self.background.stopping()),
+        );
     }
 
     fn accept(&self, listeners: Vec<Listener>) {
         for (listener, bound) in listeners.into_iter().zip(&self.bound) {
             tracing::info!(part = "proxy", address = %bound, "listening");
             let accepting = self.proxy.clone().accept(listener, self.data.handles());
-            self.sessions.spawn_on(&self.data.first(), "accept", async move {
-                if let Err(error) = accepting.await {
-                    tracing::error!(%error, "a listener ended");
-                }
-            });
+            self.sessions
+                .spawn_on(&self.data.first(), "accept", async move {
+                    if let Err(error) = accepting.await {
+                        tracing::error!(%error, "a listener ended");
+                    }
+                });
         }
     }
 
@@ -180,7 +195,12 @@ impl App {
         let applied = settings.reloaded(new);
         self.cluster.reload(parts::pool(&applied))?;
         for change in settings.diff(new) {
-            let crate::config::Change { key, old, new, reloadable } = change;
+            let crate::config::Change {
+                key,
+                old,
+                new,
+                reloadable,
+            } = change;
             if reloadable {
                 tracing::info!(key, old, new, "setting changed");
             } else {
@@ -222,7 +242,21 @@ impl App {
         for (name, count) in &unfinished.tasks {
             tracing::warn!(name, count, "cut off");
         }
-        if unfinished.tasks.is_empty() { Ok(()) } else { Err(unfinished) }
+        if unfinished.tasks.is_empty() {
+            Ok(())
+        } else {
+            Err(unfinished)
+        }
+    }
+}
+
+/// The labels of the control pool.
+fn control_labels(host: &crate::dsn::HostPort, database: &str) -> PoolLabels {
+    PoolLabels {
+        name: "control".to_owned(),
+        namespace: database.to_owned(),
+        host: host.host.to_string(),
+        port: host.port,
     }
 }
 

@@ -31,12 +31,23 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    pub(super) fn new(control: Control, metrics: &Metrics, settings: &Settings, latch: Latch) -> Self {
+    pub(super) fn new(
+        control: Control,
+        metrics: &Metrics,
+        settings: &Settings,
+        latch: Latch,
+    ) -> Self {
         let host = control.host();
         let metrics = metrics.upstream(&host.host.to_string(), host.port);
         let overflow = u32::try_from(settings.pool.max_overflow).ok();
         let wanted = overflow.map(|overflow| settings.pool.size + overflow);
-        Self { control, metrics, wanted, latch: Some(latch), up: None }
+        Self {
+            control,
+            metrics,
+            wanted,
+            latch: Some(latch),
+            up: None,
+        }
     }
 
     /// Probes until told to stop.
@@ -80,7 +91,11 @@ impl Probe {
         );
         let usable = limits.max_connections.saturating_sub(limits.reserved);
         if let Some(wanted) = self.wanted.filter(|wanted| *wanted > usable) {
-            tracing::warn!(wanted, usable, "the pool may open more connections than PostgreSQL allows");
+            tracing::warn!(
+                wanted,
+                usable,
+                "the pool may open more connections than PostgreSQL allows"
+            );
         }
     }
 }

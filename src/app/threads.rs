@@ -28,9 +28,17 @@ impl Threads {
             handles.push(runtime.handle().clone());
             let ended = end.clone();
             let run = move || runtime.block_on(ended.cancelled());
-            threads.push(std::thread::Builder::new().name(name.to_owned()).spawn(run)?);
+            threads.push(
+                std::thread::Builder::new()
+                    .name(name.to_owned())
+                    .spawn(run)?,
+            );
         }
-        Ok(Self { handles, threads, end })
+        Ok(Self {
+            handles,
+            threads,
+            end,
+        })
     }
 
     /// The runtime for what exists once.

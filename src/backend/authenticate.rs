@@ -21,13 +21,19 @@ pub(super) async fn authenticate(stream: &mut Stream, target: &Target) -> Result
             return Err(unexpected(tag, &body));
         }
         let Some((method, rest)) = body.split_first_chunk::<4>() else {
-            return Err(ConnectError::Unexpected { phase: Phase::Login, tag });
+            return Err(ConnectError::Unexpected {
+                phase: Phase::Login,
+                tag,
+            });
         };
         match i32::from_be_bytes(*method) {
             0 => return Ok(()),
             3 => send_password(stream, password(target)?).await?,
             5 => {
-                let salt = rest.first_chunk().ok_or(ConnectError::Unexpected { phase: Phase::Login, tag })?;
+                let salt = rest.first_chunk().ok_or(ConnectError::Unexpected {
+                    phase: Phase::Login,
+                    tag,
+                })?;
                 let hash = md5_hash(target.user.as_bytes(), password(target)?, *salt);
                 send_password(stream, hash.as_bytes()).await?;
             }
@@ -47,7 +53,11 @@ fn name(method: i32) -> &'static str {
 }
 
 fn password(target: &Target) -> Result<&[u8], ConnectError> {
-    target.password.as_ref().map(|password| password.expose().as_bytes()).ok_or(ConnectError::NoPassword)
+    target
+        .password
+        .as_ref()
+        .map(|password| password.expose().as_bytes())
+        .ok_or(ConnectError::NoPassword)
 }
 
 async fn send_password(stream: &mut Stream, password: &[u8]) -> Result<(), ConnectError> {
@@ -55,8 +65,15 @@ async fn send_password(stream: &mut Stream, password: &[u8]) -> Result<(), Conne
 }
 
 /// SCRAM without channel binding: the server proves by its signature that it knows the password too.
-async fn scram(stream: &mut Stream, target: &Target, mechanisms: &[u8]) -> Result<(), ConnectError> {
-    if !mechanisms.split(|byte| *byte == 0).any(|name| name == SCRAM_SHA_256.as_bytes()) {
+async fn scram(
+    stream: &mut Stream,
+    target: &Target,
+    mechanisms: &[u8],
+) -> Result<(), ConnectError> {
+    if !mechanisms
+        .split(|byte| *byte == 0)
+        .any(|name| name == SCRAM_SHA_256.as_bytes())
+    {
         return Err(ConnectError::Method("SASL without SCRAM-SHA-256"));
     }
     // "n": a client that speaks no channel binding. Saying "could, but the server offers none" where it does offer it
@@ -64,17 +81,27 @@ async fn scram(stream: &mut Stream, target: &Target, mechanisms: &[u8]) -> Resul
     let mut exchange = ScramSha256::new(password(target)?, ChannelBinding::unsupported());
     let first = exchange.message().to_vec();
     let length = u32::try_from(first.len()).unwrap_or(u32::MAX).to_be_bytes();
-    send(stream, &message(&[SCRAM_SHA_256.as_bytes(), b"\0", &length, &first])).await?;
-    exchange.update(&sasl(stream, 11).await?).map_err(ConnectError::Scram)?;
+    send(
+        stream,
+        &message(&[SCRAM_SHA_256.as_bytes(), b"\0", &length, &first]),
+    )
+    .await?;
+    exchange
+        .update(&sasl(stream, 11).await?)
+        .map_err(ConnectError::Scram)?;
     send(stream, &message(&[exchange.message()])).await?;
-    exchange.finish(&sasl(stream, 12).await?).map_err(ConnectError::Scram)
+    exchange
+        .finish(&sasl(stream, 12).await?)
+        .map_err(ConnectError::Scram)
 }
 
 /// The server's next SASL message, which must be of this kind.
 async fn sasl(stream: &mut Stream, kind: i32) -> Result<Vec<u8>, ConnectError> {
     let (tag, body) = read_message(stream).await?;
     match body.split_first_chunk::<4>() {
-        Some((method, rest)) if tag == b'R' && i32::from_be_bytes(*method) == kind => Ok(rest.to_vec()),
+        Some((method, rest)) if tag == b'R' && i32::from_be_bytes(*method) == kind => {
+            Ok(rest.to_vec())
+        }
         _ => Err(unexpected(tag, &body)),
     }
 }

@@ -26,7 +26,11 @@ pub struct Aim(Arc<Cancels>);
 impl Cancels {
     /// For a server with this token.
     pub fn new(token: CancelToken) -> Arc<Self> {
-        Arc::new(Self { token, in_flight: AtomicUsize::new(0), quiet: Notify::new() })
+        Arc::new(Self {
+            token,
+            in_flight: AtomicUsize::new(0),
+            quiet: Notify::new(),
+        })
     }
 
     /// Decides to cancel. The caller holds what keeps the server with the client whose query is meant.

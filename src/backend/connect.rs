@@ -30,7 +30,10 @@ impl Server {
         let mut phase = Phase::Resolve;
         match tokio::time::timeout(target.connect_timeout, connect_any(target, &mut phase)).await {
             Ok(result) => result,
-            Err(_) => Err(ConnectError::Timeout { phase, limit: target.connect_timeout }),
+            Err(_) => Err(ConnectError::Timeout {
+                phase,
+                limit: target.connect_timeout,
+            }),
         }
     }
 }
@@ -48,7 +51,11 @@ async fn connect_any(target: &Target, phase: &mut Phase) -> Result<Server, Conne
     Err(last.unwrap_or(ConnectError::Closed(Phase::Connect)))
 }
 
-async fn connect_one(target: &Target, host: &HostPort, phase: &mut Phase) -> Result<Server, ConnectError> {
+async fn connect_one(
+    target: &Target,
+    host: &HostPort,
+    phase: &mut Phase,
+) -> Result<Server, ConnectError> {
     let mut stream = open_stream(host, &target.tls, phase).await?;
     *phase = Phase::Login;
     send_startup(&mut stream, target).await?;
@@ -60,11 +67,20 @@ async fn connect_one(target: &Target, host: &HostPort, phase: &mut Phase) -> Res
         limit: target.connect_timeout.min(Duration::from_secs(10)),
         key: key.clone(),
     };
-    Ok(Server::new(stream, key.process_id, Cancels::new(token), parameters))
+    Ok(Server::new(
+        stream,
+        key.process_id,
+        Cancels::new(token),
+        parameters,
+    ))
 }
 
 /// A socket to the host, encrypted as the mode asks.
-pub(super) async fn open_stream(host: &HostPort, tls: &ClientTls, phase: &mut Phase) -> Result<Stream, ConnectError> {
+pub(super) async fn open_stream(
+    host: &HostPort,
+    tls: &ClientTls,
+    phase: &mut Phase,
+) -> Result<Stream, ConnectError> {
     *phase = Phase::Resolve;
     let name = match &host.host {
         // libpq too speaks no TLS over a Unix socket, whatever the mode.
@@ -73,9 +89,15 @@ pub(super) async fn open_stream(host: &HostPort, tls: &ClientTls, phase: &mut Ph
     };
     let addresses = tokio::net::lookup_host((name.as_str(), host.port))
         .await
-        .map_err(|source| ConnectError::Resolve { host: host.to_string(), source })?;
+        .map_err(|source| ConnectError::Resolve {
+            host: host.to_string(),
+            source,
+        })?;
     *phase = Phase::Connect;
-    let io = |source| ConnectError::Io { phase: Phase::Connect, source };
+    let io = |source| ConnectError::Io {
+        phase: Phase::Connect,
+        source,
+    };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host's name has no address");
     for address in addresses {
         match TcpStream::connect(address).await {
@@ -90,18 +112,32 @@ pub(super) async fn open_stream(host: &HostPort, tls: &ClientTls, phase: &mut Ph
     Err(io(last))
 }
 
-async fn open_unix(directory: &std::path::Path, port: u16, phase: &mut Phase) -> Result<Stream, ConnectError> {
+async fn open_unix(
+    directory: &std::path::Path,
+    port: u16,
+    phase: &mut Phase,
+) -> Result<Stream, ConnectError> {
     *phase = Phase::Connect;
     let path = directory.join(format!(".s.PGSQL.{port}"));
     let socket = UnixStream::connect(&path).await;
-    socket.map(Stream::from).map_err(|source| ConnectError::Io { phase: Phase::Connect, source })
+    socket.map(Stream::from).map_err(|source| ConnectError::Io {
+        phase: Phase::Connect,
+        source,
+    })
 }
 
-async fn negotiate_tls(mut stream: Stream, host: &str, tls: &ClientTls) -> Result<Stream, ConnectError> {
+async fn negotiate_tls(
+    mut stream: Stream,
+    host: &str,
+    tls: &ClientTls,
+) -> Result<Stream, ConnectError> {
     if matches!(tls.mode(), SslMode::Disable | SslMode::Allow) {
         return Ok(stream);
     }
-    let io = |source| ConnectError::Io { phase: Phase::Tls, source };
+    let io = |source| ConnectError::Io {
+        phase: Phase::Tls,
+        source,
+    };
     stream.write_all(&SSL_REQUEST).await.map_err(io)?;
     // One byte and no more: what follows it belongs to TLS.
     match stream.read_u8().await.map_err(io)? {
@@ -114,16 +150,29 @@ async fn negotiate_tls(mut stream: Stream, host: &str, tls: &ClientTls) -> Resul
             let body = read_body(&mut stream, head, Phase::Tls).await?;
             Err(ConnectError::Rejected(ServerMessage::parse(&body)))
         }
-        tag => Err(ConnectError::Unexpected { phase: Phase::Tls, tag }),
+        tag => Err(ConnectError::Unexpected {
+            phase: Phase::Tls,
+            tag,
+        }),
     }
 }
 
 async fn send_startup(stream: &mut Stream, target: &Target) -> Result<(), ConnectError> {
     let mut packet = vec![0; 4];
     packet.extend_from_slice(&(3_u32 << 16).to_be_bytes());
-    let own = [("user", target.user.as_str()), ("database", target.database.as_str())];
-    let more = target.startup.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    for text in own.into_iter().chain(more).flat_map(|(name, value)| [name, value]) {
+    let own = [
+        ("user", target.user.as_str()),
+        ("database", target.database.as_str()),
+    ];
+    let more = target
+        .startup
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    for text in own
+        .into_iter()
+        .chain(more)
+        .flat_map(|(name, value)| [name, value])
+    {
         packet.extend_from_slice(text.as_bytes());
         packet.push(0);
     }
@@ -135,7 +184,10 @@ async fn send_startup(stream: &mut Stream, target: &Target) -> Result<(), Connec
 
 /// What follows a login: parameters, the cancel key, ReadyForQuery.
 async fn read_greeting(stream: &mut Stream) -> Result<(CancelKey, Parameters), ConnectError> {
-    let mut key = CancelKey { process_id: 0, secret: Box::default() };
+    let mut key = CancelKey {
+        process_id: 0,
+        secret: Box::default(),
+    };
     let mut parameters = Parameters::default();
     loop {
         let (tag, body) = read_message(stream).await?;
@@ -147,8 +199,15 @@ async fn read_greeting(stream: &mut Stream) -> Result<(CancelKey, Parameters), C
             }
             b'K' => {
                 let (process_id, secret) =
-                    body.split_first_chunk::<4>().ok_or(ConnectError::Unexpected { phase: Phase::Login, tag })?;
-                key = CancelKey { process_id: i32::from_be_bytes(*process_id), secret: secret.into() };
+                    body.split_first_chunk::<4>()
+                        .ok_or(ConnectError::Unexpected {
+                            phase: Phase::Login,
+                            tag,
+                        })?;
+                key = CancelKey {
+                    process_id: i32::from_be_bytes(*process_id),
+                    secret: secret.into(),
+                };
             }
             backend::NOTICE => {}
             backend::READY_FOR_QUERY => return Ok((key, parameters)),
@@ -161,12 +220,18 @@ async fn read_greeting(stream: &mut Stream) -> Result<(CancelKey, Parameters), C
 pub(super) fn unexpected(tag: u8, body: &[u8]) -> ConnectError {
     match tag {
         backend::ERROR => ConnectError::Rejected(ServerMessage::parse(body)),
-        tag => ConnectError::Unexpected { phase: Phase::Login, tag },
+        tag => ConnectError::Unexpected {
+            phase: Phase::Login,
+            tag,
+        },
     }
 }
 
 pub(super) async fn send(stream: &mut Stream, bytes: &[u8]) -> Result<(), ConnectError> {
-    let io = |source| ConnectError::Io { phase: Phase::Login, source };
+    let io = |source| ConnectError::Io {
+        phase: Phase::Login,
+        source,
+    };
     stream.write_all(bytes).await.map_err(io)?;
     stream.flush().await.map_err(io)
 }
@@ -177,15 +242,27 @@ pub(super) async fn read_message(stream: &mut Stream) -> Result<(u8, Vec<u8>), C
     if let Err(source) = stream.read_exact(&mut head).await {
         return Err(match source.kind() {
             io::ErrorKind::UnexpectedEof => ConnectError::Closed(Phase::Login),
-            _ => ConnectError::Io { phase: Phase::Login, source },
+            _ => ConnectError::Io {
+                phase: Phase::Login,
+                source,
+            },
         });
     }
     Ok((head[0], read_body(stream, head, Phase::Login).await?))
 }
 
-async fn read_body(stream: &mut Stream, head: [u8; HEADER], phase: Phase) -> Result<Vec<u8>, ConnectError> {
-    let Some(header) = Header::parse(&head)? else { return Err(ConnectError::Closed(phase)) };
+async fn read_body(
+    stream: &mut Stream,
+    head: [u8; HEADER],
+    phase: Phase,
+) -> Result<Vec<u8>, ConnectError> {
+    let Some(header) = Header::parse(&head)? else {
+        return Err(ConnectError::Closed(phase));
+    };
     let mut body = vec![0; header.at_most(LOGIN_MESSAGE)?.total - HEADER];
-    stream.read_exact(&mut body).await.map_err(|source| ConnectError::Io { phase, source })?;
+    stream
+        .read_exact(&mut body)
+        .await
+        .map_err(|source| ConnectError::Io { phase, source })?;
     Ok(body)
 }

@@ -72,7 +72,9 @@ pub enum ConnectError {
     #[error("the server asks for a password, and the upstream URL has none")]
     NoPassword,
     /// The server wants a method that is not spoken here.
-    #[error("the server asks for the authentication method {0}, which is not supported (trust, password, md5, scram-sha-256 are)")]
+    #[error(
+        "the server asks for the authentication method {0}, which is not supported (trust, password, md5, scram-sha-256 are)"
+    )]
     Method(&'static str),
     /// SCRAM failed: the server could not prove that it knows the password, or answered nonsense.
     #[error("SCRAM authentication failed")]
@@ -109,7 +111,8 @@ impl ClientError for ConnectError {
     }
 
     fn sqlstate(&self) -> &str {
-        self.server_error().map_or(Class::Connect.sqlstate(), |message| &message.code)
+        self.server_error()
+            .map_or(Class::Connect.sqlstate(), |message| &message.code)
     }
 
     fn client_message(&self) -> String {

@@ -146,7 +146,11 @@ async fn cancel_running(server: &Server) {
 }
 
 async fn run(server: &mut Server, statement: &'static str) -> Result<(), RestoreError> {
-    server.simple_query(statement).await.map(drop).map_err(|source| RestoreError::Statement { statement, source })
+    server
+        .simple_query(statement)
+        .await
+        .map(drop)
+        .map_err(|source| RestoreError::Statement { statement, source })
 }
 
 async fn send_sync(server: &mut Server) -> io::Result<()> {
@@ -159,9 +163,15 @@ async fn send_sync(server: &mut Server) -> io::Result<()> {
 async fn drain(server: &mut Server, remains: &mut Remains) -> Result<(), RestoreError> {
     loop {
         while let Some((tag, total)) = next_message(remains)? {
-            let message = remains.inbox.bytes().get(crate::pgwire::HEADER..total).unwrap_or_default();
+            let message = remains
+                .inbox
+                .bytes()
+                .get(crate::pgwire::HEADER..total)
+                .unwrap_or_default();
             if tag == backend::READY_FOR_QUERY {
-                server.set_status(TxStatus::from_byte(message.first().copied().unwrap_or_default()));
+                server.set_status(TxStatus::from_byte(
+                    message.first().copied().unwrap_or_default(),
+                ));
                 remains.ready_owed = remains.ready_owed.saturating_sub(1);
             } else {
                 server.absorb(tag, message);
@@ -189,11 +199,16 @@ fn next_message(remains: &mut Remains) -> Result<Option<(u8, usize)>, FrameError
                 return Ok(None);
             }
         }
-        let Some(header) = Header::parse(remains.inbox.bytes())? else { return Ok(None) };
+        let Some(header) = Header::parse(remains.inbox.bytes())? else {
+            return Ok(None);
+        };
         if header.total <= remains.inbox.len() {
             return Ok(Some((header.tag, header.total)));
         }
-        let may_be_skipped = matches!(header.tag, backend::DATA_ROW | backend::COPY_DATA | backend::ROW_DESCRIPTION);
+        let may_be_skipped = matches!(
+            header.tag,
+            backend::DATA_ROW | backend::COPY_DATA | backend::ROW_DESCRIPTION
+        );
         if !may_be_skipped && !remains.inbox.is_full() {
             return Ok(None);
         }

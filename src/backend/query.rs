@@ -20,7 +20,11 @@ impl Server {
         self.mark_busy();
         let mut message = Vec::with_capacity(sql.len() + HEADER + 1);
         message.push(frontend::QUERY);
-        message.extend_from_slice(&u32::try_from(sql.len() + 5).unwrap_or(u32::MAX).to_be_bytes());
+        message.extend_from_slice(
+            &u32::try_from(sql.len() + 5)
+                .unwrap_or(u32::MAX)
+                .to_be_bytes(),
+        );
         message.extend_from_slice(sql.as_bytes());
         message.push(0);
         self.stream.write_all(&message).await?;
@@ -38,10 +42,14 @@ impl Server {
         loop {
             let mut at = 0;
             while let Some(header) = Header::parse(&pending[at..])? {
-                let Some(body) = pending.get(at + HEADER..at + header.total) else { break };
+                let Some(body) = pending.get(at + HEADER..at + header.total) else {
+                    break;
+                };
                 match header.tag {
                     backend::READY_FOR_QUERY => {
-                        self.set_status(TxStatus::from_byte(body.first().copied().unwrap_or_default()));
+                        self.set_status(TxStatus::from_byte(
+                            body.first().copied().unwrap_or_default(),
+                        ));
                         self.keep_unread(&pending[at + header.total..]);
                         return Ok(result);
                     }

@@ -55,7 +55,12 @@ pub struct Server {
 }
 
 impl Server {
-    pub(super) fn new(stream: Stream, process_id: i32, cancels: Arc<Cancels>, parameters: Parameters) -> Self {
+    pub(super) fn new(
+        stream: Stream,
+        process_id: i32,
+        cancels: Arc<Cancels>,
+        parameters: Parameters,
+    ) -> Self {
         Self {
             stream,
             process_id,
@@ -212,7 +217,10 @@ impl Server {
             let rest = self.unread.split_off(header.total);
             let message = std::mem::replace(&mut self.unread, rest);
             match header.tag {
-                backend::NOTICE | backend::NOTIFICATION | backend::PARAMETER_STATUS | backend::ERROR => {
+                backend::NOTICE
+                | backend::NOTIFICATION
+                | backend::PARAMETER_STATUS
+                | backend::ERROR => {
                     self.absorb(header.tag, &message[HEADER..]);
                 }
                 _ => return Err(HangUp::Junk),
@@ -241,5 +249,8 @@ impl Drop for Server {
 pub(super) fn parameter(body: &[u8]) -> Option<(String, String)> {
     let (name, rest) = cstr(body)?;
     let (value, _) = cstr(rest)?;
-    Some((String::from_utf8_lossy(name).into_owned(), String::from_utf8_lossy(value).into_owned()))
+    Some((
+        String::from_utf8_lossy(name).into_owned(),
+        String::from_utf8_lossy(value).into_owned(),
+    ))
 }

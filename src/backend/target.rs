@@ -53,7 +53,10 @@ impl CancelToken {
     /// The connection could not be made within the connect timeout. A server that closes without a word is no error.
     pub async fn send(&self) -> Result<(), ConnectError> {
         let sent = tokio::time::timeout(self.limit, self.send_unbounded()).await;
-        sent.unwrap_or(Err(ConnectError::Timeout { phase: Phase::Cancel, limit: self.limit }))
+        sent.unwrap_or(Err(ConnectError::Timeout {
+            phase: Phase::Cancel,
+            limit: self.limit,
+        }))
     }
 
     async fn send_unbounded(&self) -> Result<(), ConnectError> {
@@ -65,7 +68,10 @@ impl CancelToken {
         request.extend_from_slice(&(1234_u32 << 16 | 5678).to_be_bytes());
         request.extend_from_slice(&self.key.process_id.to_be_bytes());
         request.extend_from_slice(secret);
-        let io = |source| ConnectError::Io { phase: Phase::Cancel, source };
+        let io = |source| ConnectError::Io {
+            phase: Phase::Cancel,
+            source,
+        };
         stream.write_all(&request).await.map_err(io)?;
         stream.flush().await.map_err(io)?;
         // Whatever comes, only the end of it matters.

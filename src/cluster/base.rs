@@ -12,8 +12,14 @@ use crate::backend::{QueryError, Server};
 use crate::pgwire::StartupParameters;
 
 /// Reported, but not for a client to set.
-const NOT_SETTABLE: [&str; 6] =
-    ["server_version", "server_encoding", "integer_datetimes", "is_superuser", "session_authorization", "in_hot_standby"];
+const NOT_SETTABLE: [&str; 6] = [
+    "server_version",
+    "server_encoding",
+    "integer_datetimes",
+    "is_superuser",
+    "session_authorization",
+    "in_hot_standby",
+];
 
 /// In a startup packet, but no run-time parameters.
 const NOT_PARAMETERS: [&str; 4] = ["user", "database", "replication", "options"];
@@ -60,7 +66,9 @@ impl BaseError {
 ///
 /// # Errors
 /// [`BaseError::Options`].
-pub(super) fn requested(parameters: &StartupParameters) -> Result<Vec<(String, String)>, BaseError> {
+pub(super) fn requested(
+    parameters: &StartupParameters,
+) -> Result<Vec<(String, String)>, BaseError> {
     let mut requested = options(parameters.value("options").unwrap_or_default())?;
     for (name, value) in &parameters.0 {
         if !NOT_PARAMETERS.contains(&name.as_str()) && !name.starts_with("_pq_.") {
@@ -78,9 +86,14 @@ fn options(text: &str) -> Result<Vec<(String, String)>, BaseError> {
         let setting = match word.strip_prefix("--") {
             Some(long) => long.to_owned(),
             None if word == "-c" => words.next().unwrap_or_default(),
-            None => word.strip_prefix("-c").map(str::to_owned).ok_or_else(|| BaseError::Options(word.clone()))?,
+            None => word
+                .strip_prefix("-c")
+                .map(str::to_owned)
+                .ok_or_else(|| BaseError::Options(word.clone()))?,
         };
-        let Some((name, value)) = setting.split_once('=') else { return Err(BaseError::Options(word)) };
+        let Some((name, value)) = setting.split_once('=') else {
+            return Err(BaseError::Options(word));
+        };
         found.push((name.replace('-', "_"), value.to_owned()));
     }
     Ok(found)
@@ -122,17 +135,35 @@ impl Base {
         limit: Duration,
     ) -> Result<Self, BaseError> {
         let wanted = |name: &str| {
-            requested.iter().rev().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())
+            requested
+                .iter()
+                .rev()
+                .find(|(key, _)| key.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.clone())
         };
         let tracked: Vec<_> = server
             .initial_parameters()
             .iter()
             .filter(|(name, _)| !NOT_SETTABLE.contains(name))
-            .map(|(name, initial)| (name.to_owned(), wanted(name).unwrap_or_else(|| initial.to_owned())))
+            .map(|(name, initial)| {
+                (
+                    name.to_owned(),
+                    wanted(name).unwrap_or_else(|| initial.to_owned()),
+                )
+            })
             .collect();
         let is_reported = |name: &str| server.initial_parameters().get(name).is_some();
-        let unreported: Vec<_> = requested.iter().filter(|(name, _)| !is_reported(name)).cloned().collect();
-        let mut base = Self { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), tracked, reported: Vec::new(), unreported };
+        let unreported: Vec<_> = requested
+            .iter()
+            .filter(|(name, _)| !is_reported(name))
+            .cloned()
+            .collect();
+        let mut base = Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            tracked,
+            reported: Vec::new(),
+            unreported,
+        };
         base.align(server, limit).await?;
         // The server's own spelling ("UTF8", "ISO, MDY") is what later comparisons meet.
         for (name, value) in &mut base.tracked {
@@ -140,7 +171,11 @@ impl Base {
                 reported.clone_into(value);
             }
         }
-        base.reported = server.parameters().iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        base.reported = server
+            .parameters()
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
         Ok(base)
     }
 
@@ -149,7 +184,10 @@ impl Base {
     /// # Errors
     /// See [`BaseError`]; the server must not be used then.
     pub async fn align(&self, server: &mut Server, limit: Duration) -> Result<(), BaseError> {
-        let differing = self.tracked.iter().filter(|(name, value)| server.parameters().get(name) != Some(value));
+        let differing = self
+            .tracked
+            .iter()
+            .filter(|(name, value)| server.parameters().get(name) != Some(value));
         let settings: Vec<_> = differing.map(setting).collect();
         self.set(server, settings, limit).await?;
         server.set_applied(self.id);
@@ -160,12 +198,21 @@ impl Base {
     ///
     /// # Errors
     /// See [`BaseError`].
-    pub async fn set_unreported(&self, server: &mut Server, limit: Duration) -> Result<(), BaseError> {
+    pub async fn set_unreported(
+        &self,
+        server: &mut Server,
+        limit: Duration,
+    ) -> Result<(), BaseError> {
         let settings: Vec<_> = self.unreported.iter().map(setting).collect();
         self.set(server, settings, limit).await
     }
 
-    async fn set(&self, server: &mut Server, settings: Vec<String>, limit: Duration) -> Result<(), BaseError> {
+    async fn set(
+        &self,
+        server: &mut Server,
+        settings: Vec<String>,
+        limit: Duration,
+    ) -> Result<(), BaseError> {
         if settings.is_empty() {
             return Ok(());
         }
@@ -195,13 +242,21 @@ impl Base {
 
 /// One call of `set_config`, which takes a value as text exactly as a startup packet does.
 fn setting((name, value): &(String, String)) -> String {
-    format!("pg_catalog.set_config({}, {}, false)", literal(name), literal(value))
+    format!(
+        "pg_catalog.set_config({}, {}, false)",
+        literal(name),
+        literal(value)
+    )
 }
 
 /// A string literal that reads the same whatever `standard_conforming_strings` is.
 fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
-    if quoted.contains('\\') { format!(" E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
+    if quoted.contains('\\') {
+        format!(" E'{}'", quoted.replace('\\', "\\\\"))
+    } else {
+        format!("'{quoted}'")
+    }
 }
 
 #[cfg(test)]
@@ -211,8 +266,15 @@ mod tests {
     #[test]
     fn options_are_settings() {
         let found = options(r"-c geqo=off --statement-timeout=5min -csearch_path=a,\ b").unwrap();
-        let expected = [("geqo", "off"), ("statement_timeout", "5min"), ("search_path", "a, b")];
-        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let expected = [
+            ("geqo", "off"),
+            ("statement_timeout", "5min"),
+            ("search_path", "a, b"),
+        ];
+        assert_eq!(
+            found,
+            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
         assert!(matches!(options("-x"), Err(BaseError::Options(_))));
         assert!(matches!(options("-c nothing"), Err(BaseError::Options(_))));
     }

@@ -43,7 +43,9 @@ impl CheckoutFailure {
     /// What PostgreSQL itself said, if it is its refusal.
     pub fn server_error(&self) -> Option<&ServerMessage> {
         match self {
-            CheckoutFailure::Checkout(CheckoutError::Connect(error) | CheckoutError::Ping(error)) => error.server_error(),
+            CheckoutFailure::Checkout(
+                CheckoutError::Connect(error) | CheckoutError::Ping(error),
+            ) => error.server_error(),
             CheckoutFailure::Base(error) => error.server_error(),
             CheckoutFailure::Checkout(_) => None,
         }
@@ -65,18 +67,32 @@ impl ClientError for CheckoutFailure {
     fn sqlstate(&self) -> &str {
         match self {
             CheckoutFailure::Base(BaseError::Options(_)) => "42601",
-            _ => self.server_error().map_or_else(|| self.class().sqlstate(), |error| error.code.as_str()),
+            _ => self
+                .server_error()
+                .map_or_else(|| self.class().sqlstate(), |error| error.code.as_str()),
         }
     }
 
     fn client_message(&self) -> String {
-        self.server_error().map_or_else(|| chain(self), |error| error.message.clone())
+        self.server_error()
+            .map_or_else(|| chain(self), |error| error.message.clone())
     }
 }
 
 impl PoolHandle {
-    pub(super) fn new(name: String, pool: Pool<ServerManager>, metrics: Arc<PoolMetrics>, target: Target) -> Self {
-        Self { name, pool, metrics, target, bases: Mutex::default() }
+    pub(super) fn new(
+        name: String,
+        pool: Pool<ServerManager>,
+        metrics: Arc<PoolMetrics>,
+        target: Target,
+    ) -> Self {
+        Self {
+            name,
+            pool,
+            metrics,
+            target,
+            bases: Mutex::default(),
+        }
     }
 
     /// `user@host:port/database`.

@@ -28,7 +28,7 @@ pub struct Cluster(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    metrics: Arc<Metrics>,
+    metrics: Metrics,
     /// Locked at logins, reloads and scrapes; never on a query's path.
     state: Mutex<State>,
 }
@@ -66,9 +66,16 @@ impl ClientError for RouteError {
 
 impl Cluster {
     /// No pools yet.
-    pub fn new(config: Config, metrics: Arc<Metrics>) -> Self {
-        let state = State { config, pools: BTreeMap::new(), closed: false };
-        Self(Arc::new(Inner { metrics, state: Mutex::new(state) }))
+    pub fn new(config: Config, metrics: Metrics) -> Self {
+        let state = State {
+            config,
+            pools: BTreeMap::new(),
+            closed: false,
+        };
+        Self(Arc::new(Inner {
+            metrics,
+            state: Mutex::new(state),
+        }))
     }
 
     /// The pool of this user in this database, made if it is the first to ask.
@@ -92,16 +99,29 @@ impl Cluster {
         Ok(pool)
     }
 
-    fn open(&self, config: &Config, user: &str, database: &str) -> Result<Arc<PoolHandle>, RouteError> {
-        let target = Target { user: user.to_owned(), database: database.to_owned(), ..config.upstream.clone() };
-        let name = format!("{user}@{}/{database}", target.host);
+    fn open(
+        &self,
+        config: &Config,
+        user: &str,
+        database: &str,
+    ) -> Result<Arc<PoolHandle>, RouteError> {
+        let target = Target {
+            user: user.to_owned(),
+            database: database.to_owned(),
+            ..config.upstream.clone()
+        };
+        let name = format!("{user}@{}/{database}", target.host());
         let metrics = self.0.metrics.pool(PoolLabels {
             name: name.clone(),
             namespace: database.to_owned(),
-            host: target.host.host.to_string(),
-            port: target.host.port,
+            host: target.host().host.to_string(),
+            port: target.host().port,
         });
-        let pool = Pool::new(ServerManager::new(target.clone()), config.pool.clone(), metrics.clone())?;
+        let pool = Pool::new(
+            ServerManager::new(target.clone()),
+            config.pool.clone(),
+            metrics.clone(),
+        )?;
         let watched = pool.clone();
         metrics.watch(move || watched.status());
         Ok(Arc::new(PoolHandle::new(name, pool, metrics, target)))

@@ -4,3 +4,4 @@
 pub mod health;
 pub mod http_client;
 pub mod postgres;
+pub mod serve;

@@ -22,7 +22,9 @@ impl ServerMessage {
     pub fn parse(mut body: &[u8]) -> Self {
         let mut found = Self::default();
         while let Some((&field, rest)) = body.split_first() {
-            let Some((text, next)) = cstr(rest) else { break };
+            let Some((text, next)) = cstr(rest) else {
+                break;
+            };
             let text = String::from_utf8_lossy(text).into_owned();
             match field {
                 b'V' => found.severity = text,
@@ -54,7 +56,10 @@ mod tests {
     fn the_severity_that_is_not_translated_counts() {
         let message = ServerMessage::parse(b"SFATAL\xc3\xa9\0VFATAL\0C57P01\0Mbye\0\0");
         assert!(message.is_fatal());
-        assert_eq!((message.code.as_str(), message.message.as_str()), ("57P01", "bye"));
+        assert_eq!(
+            (message.code.as_str(), message.message.as_str()),
+            ("57P01", "bye")
+        );
     }
 
     proptest! {

@@ -29,19 +29,28 @@ impl Traffic {
     ///
     /// # Errors
     /// A message that may not come now. What was marked before it may still be sent.
-    pub(super) fn scan_client(&mut self, now: Instant, metrics: &Arc<PoolMetrics>) -> Result<Looked, DemandError> {
+    pub(super) fn scan_client(
+        &mut self,
+        now: Instant,
+        metrics: &Arc<PoolMetrics>,
+    ) -> Result<Looked, DemandError> {
         while !self.goodbye {
             if self.client_body > 0 && !self.pass_body(metrics) {
                 break;
             }
             let bytes = &self.from_client.bytes()[self.to_server..];
-            let Some(header) = Header::parse(bytes)? else { break };
+            let Some(header) = Header::parse(bytes)? else {
+                break;
+            };
             let (phase, request) = self.phase.on_client(header.tag)?;
             if request == Request::Terminate {
                 self.goodbye = true;
                 break;
             }
-            if header.total > bytes.len() && looked_into(request) && !(self.to_server == 0 && self.from_client.is_full()) {
+            if header.total > bytes.len()
+                && looked_into(request)
+                && !(self.to_server == 0 && self.from_client.is_full())
+            {
                 break;
             }
             if !self.note(request, header, now, metrics) {
@@ -74,7 +83,13 @@ impl Traffic {
     }
 
     /// Notes what a message will be answered with. False when something must be sent before it can be.
-    fn note(&mut self, request: Request, header: Header, now: Instant, metrics: &Arc<PoolMetrics>) -> bool {
+    fn note(
+        &mut self,
+        request: Request,
+        header: Header,
+        now: Instant,
+        metrics: &Arc<PoolMetrics>,
+    ) -> bool {
         let bytes = &self.from_client.bytes()[self.to_server..];
         let body = &bytes[HEADER..header.total.min(bytes.len())];
         let whole = header.total <= bytes.len();
@@ -106,7 +121,11 @@ impl Traffic {
                 if !self.prepare_unnamed(now) {
                     return false;
                 }
-                if request == Request::Bind { Owed::Bind } else { Owed::Describe }
+                if request == Request::Bind {
+                    Owed::Bind
+                } else {
+                    Owed::Describe
+                }
             }
             Request::Bind => Owed::Bind,
             Request::Describe => Owed::Describe,
@@ -160,7 +179,10 @@ impl Traffic {
 
 /// Whether more than the header of this message is looked at.
 fn looked_into(request: Request) -> bool {
-    matches!(request, Request::Query | Request::Parse | Request::Bind | Request::Describe | Request::Close)
+    matches!(
+        request,
+        Request::Query | Request::Parse | Request::Bind | Request::Describe | Request::Close
+    )
 }
 
 /// Whether a Bind or Describe is for the unnamed statement. A Bind names its portal first.

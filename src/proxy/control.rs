@@ -96,7 +96,14 @@ impl Controls {
         if self.stopping.load(Ordering::Relaxed) {
             control.stop();
         }
-        Registered { table: self.clone(), key: CancelKey { process_id, secret: secret.into() }, control }
+        Registered {
+            table: self.clone(),
+            key: CancelKey {
+                process_id,
+                secret: secret.into(),
+            },
+            control,
+        }
     }
 
     /// A cancel request: ends a wait for a connection, or gives the server to send the request to. A key that is not
@@ -120,6 +127,15 @@ impl Controls {
                 None
             }
         }
+    }
+
+    /// Aims at every server that runs something.
+    pub(super) fn aim_at_all(&self) -> Vec<Aim> {
+        let table = self.by_process.lock();
+        table
+            .values()
+            .filter_map(|(_, control)| control.running.lock().as_ref().map(Cancels::aim))
+            .collect()
     }
 
     /// Tells every session, those to come included, that the process is stopping.

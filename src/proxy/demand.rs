@@ -45,13 +45,23 @@ pub(super) fn demand(inbox: &Inbox) -> Result<Demand, DemandError> {
             Request::Terminate => return Ok(Demand::Goodbye),
             // A message that is still coming takes a server only when the buffer cannot hold the rest of it.
             _ if at + header.total > bytes.len() => break,
-            Request::Query | Request::FunctionCall | Request::Sync | Request::Flush => return Ok(Demand::Server),
+            Request::Query | Request::FunctionCall | Request::Sync | Request::Flush => {
+                return Ok(Demand::Server);
+            }
             Request::CopyData | Request::CopyEnd => return Ok(Demand::Server),
-            Request::Parse | Request::Bind | Request::Describe | Request::Execute | Request::Close => {}
+            Request::Parse
+            | Request::Bind
+            | Request::Describe
+            | Request::Execute
+            | Request::Close => {}
         }
         at += header.total;
     }
-    Ok(if inbox.is_full() { Demand::Server } else { Demand::More })
+    Ok(if inbox.is_full() {
+        Demand::Server
+    } else {
+        Demand::More
+    })
 }
 
 /// Bytes that are no message a client may send.
@@ -89,7 +99,10 @@ mod tests {
         assert_eq!(of(b"Q\0\0\x10"), Ok(Demand::More));
         assert_eq!(of(b"Q\0\0\x10\0sel"), Ok(Demand::More));
         assert_eq!(of(b"Q\0\0\0\x06;\0"), Ok(Demand::Server));
-        assert_eq!(of(&[&b"P\0\x10\0\0"[..], &vec![b'x'; Inbox::CAPACITY]].concat()), Ok(Demand::Server));
+        assert_eq!(
+            of(&[&b"P\0\x10\0\0"[..], &vec![b'x'; Inbox::CAPACITY]].concat()),
+            Ok(Demand::Server)
+        );
     }
 
     #[test]

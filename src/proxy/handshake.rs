@@ -50,7 +50,10 @@ impl ClientError for HandshakeError {
 }
 
 /// Reads up to the StartupMessage. On an error that the client can be told, its stream comes back with it.
-pub(super) async fn handshake(mut stream: Stream, tls: &ServerTls) -> Result<Login, (HandshakeError, Option<Stream>)> {
+pub(super) async fn handshake(
+    mut stream: Stream,
+    tls: &ServerTls,
+) -> Result<Login, (HandshakeError, Option<Stream>)> {
     let mut asked_gss = false;
     loop {
         let packet = match read_packet(&mut stream).await {
@@ -59,18 +62,37 @@ pub(super) async fn handshake(mut stream: Stream, tls: &ServerTls) -> Result<Log
             Err(error) => return Err((error, Some(stream))),
         };
         match packet {
-            StartupPacket::Ssl if stream.is_tls() => return Err((HandshakeError::Twice, Some(stream))),
+            StartupPacket::Ssl if stream.is_tls() => {
+                return Err((HandshakeError::Twice, Some(stream)));
+            }
             StartupPacket::Ssl => {
-                stream.write_all(b"S").await.map_err(|error| (error.into(), None))?;
-                stream = tls.accept(stream).await.map_err(|error| (error.into(), None))?;
+                stream
+                    .write_all(b"S")
+                    .await
+                    .map_err(|error| (error.into(), None))?;
+                stream = tls
+                    .accept(stream)
+                    .await
+                    .map_err(|error| (error.into(), None))?;
             }
             StartupPacket::Gss if asked_gss => return Err((HandshakeError::Twice, Some(stream))),
             StartupPacket::Gss => {
                 asked_gss = true;
-                stream.write_all(b"N").await.map_err(|error| (error.into(), None))?;
+                stream
+                    .write_all(b"N")
+                    .await
+                    .map_err(|error| (error.into(), None))?;
             }
             StartupPacket::Cancel(key) => return Ok(Login::Cancel(key)),
-            StartupPacket::Session { minor, parameters, .. } => return Ok(Login::Session { stream, minor, parameters }),
+            StartupPacket::Session {
+                minor, parameters, ..
+            } => {
+                return Ok(Login::Session {
+                    stream,
+                    minor,
+                    parameters,
+                });
+            }
         }
     }
 }

@@ -70,8 +70,15 @@ impl Listener {
     pub fn unix(directory: &Path, port: u16) -> io::Result<Self> {
         let path = directory.join(format!(".s.PGSQL.{port}"));
         match std::os::unix::net::UnixStream::connect(&path) {
-            Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "somebody listens there")),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(&path)?,
+            Ok(_) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::AddrInUse,
+                    "somebody listens there",
+                ));
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(&path)?
+            }
             Err(_) => {}
         }
         let listener = std::os::unix::net::UnixListener::bind(&path)?;
@@ -110,7 +117,11 @@ impl Proxy {
                 let listener = TcpListener::from_std(listener)?;
                 loop {
                     match listener.accept().await {
-                        Ok((stream, address)) => self.start(stream.into_std()?.into(), ClientAddr::Tcp(address), turn.next()),
+                        Ok((stream, address)) => self.start(
+                            stream.into_std()?.into(),
+                            ClientAddr::Tcp(address),
+                            turn.next(),
+                        ),
                         Err(error) => pause(&error).await,
                     }
                 }
@@ -120,7 +131,9 @@ impl Proxy {
                 let listener = UnixListener::from_std(listener)?;
                 loop {
                     match listener.accept().await {
-                        Ok((stream, _)) => self.start(stream.into_std()?.into(), ClientAddr::Unix, turn.next()),
+                        Ok((stream, _)) => {
+                            self.start(stream.into_std()?.into(), ClientAddr::Unix, turn.next())
+                        }
                         Err(error) => pause(&error).await,
                     }
                 }

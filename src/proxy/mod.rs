@@ -93,13 +93,38 @@ pub struct Parts {
 impl Proxy {
     /// The client side over these parts.
     pub fn new(settings: Config, parts: Parts) -> Self {
-        let Parts { cluster, clients, admission, metrics, tls, tasks } = parts;
+        let Parts {
+            cluster,
+            clients,
+            admission,
+            metrics,
+            tls,
+            tasks,
+        } = parts;
         let controls = Arc::default();
-        Self(Arc::new(Shared { settings, cluster, clients, admission, metrics, tls, tasks, controls }))
+        Self(Arc::new(Shared {
+            settings,
+            cluster,
+            clients,
+            admission,
+            metrics,
+            tls,
+            tasks,
+            controls,
+        }))
     }
 
     /// Tells every session to end between transactions.
     pub fn stop_sessions(&self) {
         self.0.controls.stop();
+    }
+
+    /// Cancels whatever runs for any session.
+    pub async fn cancel_all(&self) {
+        for aim in self.0.controls.aim_at_all() {
+            if let Err(error) = aim.send().await {
+                tracing::debug!(error = crate::error::chain(&error), "cancel request failed");
+            }
+        }
     }
 }

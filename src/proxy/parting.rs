@@ -24,8 +24,13 @@ impl Session {
                 self.give_back(lease);
                 return LeaseEnd::Next;
             }
-            Parting::ServerFatal | Parting::ServerGone(_) | Parting::ServerJunk(_) => lease.broken(),
-            Parting::Goodbye | Parting::ClientGone(_) | Parting::Violation(_) | Parting::Stopping => {
+            Parting::ServerFatal | Parting::ServerGone(_) | Parting::ServerJunk(_) => {
+                lease.broken()
+            }
+            Parting::Goodbye
+            | Parting::ClientGone(_)
+            | Parting::Violation(_)
+            | Parting::Stopping => {
                 self.abandon(lease);
             }
         }
@@ -47,13 +52,16 @@ impl Session {
     /// The client leaves for good.
     fn abandon(&mut self, lease: Lease) {
         let traffic = &self.traffic;
-        let reset = (traffic.pins.any() || self.session_pooling || self.context.settings.reset_always) && traffic.touched
-            || self.base.leaves_state();
+        let reset =
+            (traffic.pins.any() || self.session_pooling || self.context.settings.reset_always)
+                && traffic.touched
+                || self.base.leaves_state();
         if traffic.settled() && lease.server_ref().status() == TxStatus::Idle && !reset {
             self.give_back(lease);
             return;
         }
-        let half_sent = traffic.to_server > 0 || traffic.client_body > 0 || !traffic.ahead.is_empty();
+        let half_sent =
+            traffic.to_server > 0 || traffic.client_body > 0 || !traffic.ahead.is_empty();
         if half_sent || traffic.pipeline.is_copying() {
             lease.close(CloseReason::ClientAbort);
             return;
@@ -77,7 +85,11 @@ impl Session {
         let pool = self.pool.clone();
         self.context.tasks.spawn("server reset", async move {
             if let Err(error) = lease.restore(remains, limit).await {
-                tracing::warn!(pool = pool.name(), error = chain(&error), "server closed: it could not be reset");
+                tracing::warn!(
+                    pool = pool.name(),
+                    error = chain(&error),
+                    "server closed: it could not be reset"
+                );
             }
         });
     }

@@ -7,7 +7,7 @@ use crate::pgwire::frontend as tag;
 
 /// What the client is in the middle of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Phase {
+pub(super) enum Phase {
     /// Any command may come.
     #[default]
     Command,
@@ -17,7 +17,7 @@ pub enum Phase {
 
 /// What a message asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
+pub(super) enum Request {
     /// Query: one reply, up to its ReadyForQuery.
     Query,
     /// Parse, with a name and a text.
@@ -46,7 +46,7 @@ pub enum Request {
 
 /// A message that may not come now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
+pub(super) enum Violation {
     /// No such message exists, or it belongs to the login.
     #[error("invalid frontend message type {0}")]
     Unknown(u8),
@@ -61,7 +61,7 @@ impl Phase {
     /// # Errors
     /// A pair that is not listed is a violation of the protocol by the client.
     #[inline]
-    pub fn on_client(self, message: u8) -> Result<(Phase, Request), Violation> {
+    pub(super) fn on_client(self, message: u8) -> Result<(Phase, Request), Violation> {
         use Phase::{Command, CopyIn};
         let request = match message {
             tag::QUERY => Request::Query,
@@ -80,7 +80,9 @@ impl Phase {
         };
         match (self, request) {
             (CopyIn, Request::CopyEnd) => Ok((Command, request)),
-            (CopyIn, Request::CopyData | Request::Flush | Request::Sync | Request::Terminate) => Ok((CopyIn, request)),
+            (CopyIn, Request::CopyData | Request::Flush | Request::Sync | Request::Terminate) => {
+                Ok((CopyIn, request))
+            }
             (CopyIn, _) => Err(Violation::DuringCopy(message)),
             (Command, _) => Ok((Command, request)),
         }

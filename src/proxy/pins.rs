@@ -12,11 +12,23 @@ use crate::metrics::{PinGuard, PinReason, PoolMetrics};
 ///
 /// SAVEPOINT, RELEASE and START TRANSACTION end with their transaction, and SHOW changes nothing.
 fn leaves_nothing(tag: &[u8]) -> bool {
-    let word = tag.split(|byte| *byte == b' ' || *byte == 0).next().unwrap_or_default();
+    let word = tag
+        .split(|byte| *byte == b' ' || *byte == 0)
+        .next()
+        .unwrap_or_default();
     matches!(
         word,
-        b"SELECT" | b"INSERT" | b"UPDATE" | b"DELETE" | b"MERGE" | b"COPY" | b"BEGIN" | b"COMMIT" | b"SAVEPOINT"
-            | b"RELEASE" | b"SHOW"
+        b"SELECT"
+            | b"INSERT"
+            | b"UPDATE"
+            | b"DELETE"
+            | b"MERGE"
+            | b"COPY"
+            | b"BEGIN"
+            | b"COMMIT"
+            | b"SAVEPOINT"
+            | b"RELEASE"
+            | b"SHOW"
     ) || tag == b"ROLLBACK"
         || tag == b"START TRANSACTION"
 }
@@ -51,7 +63,11 @@ impl Pins {
     /// The reason to pin for after a command with this tag (without its NUL), if there is one.
     #[inline]
     pub(super) fn of_tag(tag: &[u8]) -> Option<PinReason> {
-        if leaves_nothing(tag) { None } else { Some(PinReason::Command) }
+        if leaves_nothing(tag) {
+            None
+        } else {
+            Some(PinReason::Command)
+        }
     }
 }
 
@@ -61,10 +77,33 @@ mod tests {
 
     #[test]
     fn a_tag_that_is_not_known_to_be_clean_pins() {
-        for tag in ["SET", "LISTEN", "CREATE TABLE", "DISCARD ALL", "PREPARE", "DECLARE CURSOR", "ROLLBACK PREPARED", "DO"] {
-            assert_eq!(Pins::of_tag(tag.as_bytes()), Some(PinReason::Command), "{tag}");
+        for tag in [
+            "SET",
+            "LISTEN",
+            "CREATE TABLE",
+            "DISCARD ALL",
+            "PREPARE",
+            "DECLARE CURSOR",
+            "ROLLBACK PREPARED",
+            "DO",
+        ] {
+            assert_eq!(
+                Pins::of_tag(tag.as_bytes()),
+                Some(PinReason::Command),
+                "{tag}"
+            );
         }
-        for tag in ["SELECT 1", "INSERT 0 1", "COPY 5", "BEGIN", "COMMIT", "ROLLBACK", "MERGE 2", "SHOW", "SAVEPOINT"] {
+        for tag in [
+            "SELECT 1",
+            "INSERT 0 1",
+            "COPY 5",
+            "BEGIN",
+            "COMMIT",
+            "ROLLBACK",
+            "MERGE 2",
+            "SHOW",
+            "SAVEPOINT",
+        ] {
             assert_eq!(Pins::of_tag(tag.as_bytes()), None, "{tag}");
         }
     }

@@ -113,14 +113,20 @@ impl Pipeline {
     /// Whether something is owed that only a Sync, not sent yet, would end.
     pub(super) fn lacks_sync(&self) -> bool {
         let ended = self.owed.back().is_none_or(|(owed, _)| {
-            matches!(owed, Owed::Query | Owed::Sync | Owed::FunctionCall | Owed::CopyEnd)
+            matches!(
+                owed,
+                Owed::Query | Owed::Sync | Owed::FunctionCall | Owed::CopyEnd
+            )
         });
         self.skipping || !ended
     }
 
     /// ReadyForQuery messages still to come.
     pub(super) fn ready_owed(&self) -> usize {
-        self.owed.iter().filter(|(owed, _)| matches!(owed, Owed::Query | Owed::Sync | Owed::FunctionCall)).count()
+        self.owed
+            .iter()
+            .filter(|(owed, _)| matches!(owed, Owed::Query | Owed::Sync | Owed::FunctionCall))
+            .count()
     }
 
     /// A message was passed to the server. Returns whether the server will look at it.
@@ -142,8 +148,13 @@ impl Pipeline {
     #[inline]
     pub(super) fn on_server(&mut self, message: u8) -> Reply {
         match message {
-            tag::DATA_ROW | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_OUT | tag::COPY_BOTH => Reply::Pass,
-            tag::NOTICE | tag::NOTIFICATION | tag::PARAMETER_STATUS | tag::PARAMETER_DESCRIPTION => Reply::Pass,
+            tag::DATA_ROW | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_OUT | tag::COPY_BOTH => {
+                Reply::Pass
+            }
+            tag::NOTICE
+            | tag::NOTIFICATION
+            | tag::PARAMETER_STATUS
+            | tag::PARAMETER_DESCRIPTION => Reply::Pass,
             tag::FUNCTION_RESULT => {
                 self.executed = true;
                 Reply::Pass
@@ -182,7 +193,11 @@ impl Pipeline {
     }
 
     fn expect(&mut self, owed: Owed) -> Reply {
-        if self.take(owed) { Reply::Pass } else { Reply::Unexpected }
+        if self.take(owed) {
+            Reply::Pass
+        } else {
+            Reply::Unexpected
+        }
     }
 
     fn parsed(&mut self) -> Reply {
@@ -212,12 +227,17 @@ impl Pipeline {
             Some(Owed::Query) => {}
             Some(Owed::Execute) => {
                 self.executed = true;
-                return self.owed.pop_front().map_or(Reply::Unexpected, |(_, sent)| Reply::StatementDone(sent));
+                return self
+                    .owed
+                    .pop_front()
+                    .map_or(Reply::Unexpected, |(_, sent)| Reply::StatementDone(sent));
             }
             _ => return Reply::Unexpected,
         }
         self.executed = true;
-        self.owed.front().map_or(Reply::Unexpected, |(_, sent)| Reply::StatementDone(*sent))
+        self.owed
+            .front()
+            .map_or(Reply::Unexpected, |(_, sent)| Reply::StatementDone(*sent))
     }
 
     fn copy_in(&mut self) -> Reply {
@@ -225,7 +245,10 @@ impl Pipeline {
             return Reply::Unexpected;
         }
         // Syncs that are under way already reach the server inside the COPY and are ignored there.
-        let end = self.owed.iter().position(|(owed, _)| *owed == Owed::CopyEnd);
+        let end = self
+            .owed
+            .iter()
+            .position(|(owed, _)| *owed == Owed::CopyEnd);
         self.copying = end.is_none();
         let end = end.unwrap_or(self.owed.len());
         let mut at = 0;
@@ -281,7 +304,10 @@ impl Pipeline {
         // A COPY that failed leaves its end behind it, without an answer.
         self.head();
         self.copying = false;
-        Reply::Ready { executed: std::mem::take(&mut self.executed), simple }
+        Reply::Ready {
+            executed: std::mem::take(&mut self.executed),
+            simple,
+        }
     }
 }
 
@@ -303,12 +329,27 @@ mod tests {
     #[test]
     fn an_extended_query_is_owed_reply_by_reply() {
         let mut pipeline = Pipeline::default();
-        sent(&mut pipeline, &[Owed::ParseUnnamed, Owed::Bind, Owed::Describe, Owed::Execute, Owed::Sync]);
+        sent(
+            &mut pipeline,
+            &[
+                Owed::ParseUnnamed,
+                Owed::Bind,
+                Owed::Describe,
+                Owed::Execute,
+                Owed::Sync,
+            ],
+        );
         let replies = answered(&mut pipeline, b"12TDDC");
         assert_eq!(replies[0], Reply::UnnamedParsed);
         assert!(matches!(replies[5], Reply::StatementDone(_)));
         assert!(!pipeline.is_empty());
-        assert_eq!(pipeline.on_server(b'Z'), Reply::Ready { executed: true, simple: false });
+        assert_eq!(
+            pipeline.on_server(b'Z'),
+            Reply::Ready {
+                executed: true,
+                simple: false
+            }
+        );
         assert!(pipeline.is_empty());
     }
 
@@ -325,10 +366,28 @@ mod tests {
     #[test]
     fn an_error_skips_to_the_sync_and_no_further() {
         let mut pipeline = Pipeline::default();
-        sent(&mut pipeline, &[Owed::Bind, Owed::Execute, Owed::ParseUnnamed, Owed::Sync, Owed::ParseUnnamed, Owed::Sync]);
-        let Reply::StatementFailed(failure) = pipeline.on_server(b'E') else { panic!() };
+        sent(
+            &mut pipeline,
+            &[
+                Owed::Bind,
+                Owed::Execute,
+                Owed::ParseUnnamed,
+                Owed::Sync,
+                Owed::ParseUnnamed,
+                Owed::Sync,
+            ],
+        );
+        let Reply::StatementFailed(failure) = pipeline.on_server(b'E') else {
+            panic!()
+        };
         assert_eq!((failure.dropped_parses, failure.unnamed_lost), (1, false));
-        assert_eq!(pipeline.on_server(b'Z'), Reply::Ready { executed: false, simple: false });
+        assert_eq!(
+            pipeline.on_server(b'Z'),
+            Reply::Ready {
+                executed: false,
+                simple: false
+            }
+        );
         assert_eq!(answered(&mut pipeline, b"1Z").len(), 2);
         assert!(pipeline.is_empty());
     }
@@ -337,11 +396,23 @@ mod tests {
     fn what_follows_an_error_before_the_sync_is_not_owed() {
         let mut pipeline = Pipeline::default();
         sent(&mut pipeline, &[Owed::ParseUnnamed]);
-        assert!(matches!(pipeline.on_server(b'E'), Reply::StatementFailed(Failure { unnamed_lost: true, .. })));
+        assert!(matches!(
+            pipeline.on_server(b'E'),
+            Reply::StatementFailed(Failure {
+                unnamed_lost: true,
+                ..
+            })
+        ));
         assert!(!pipeline.is_empty(), "the server waits for a Sync");
         assert!(!pipeline.on_client(Owed::Bind, Instant::now()));
         sent(&mut pipeline, &[Owed::Sync]);
-        assert_eq!(pipeline.on_server(b'Z'), Reply::Ready { executed: false, simple: false });
+        assert_eq!(
+            pipeline.on_server(b'Z'),
+            Reply::Ready {
+                executed: false,
+                simple: false
+            }
+        );
         assert!(pipeline.is_empty());
     }
 
@@ -351,16 +422,25 @@ mod tests {
         let mut pipeline = Pipeline::default();
         sent(&mut pipeline, &[Owed::Bind, Owed::Execute, Owed::Sync]);
         assert_eq!(answered(&mut pipeline, b"2G")[1], Reply::CopyIn);
-        assert!(!pipeline.on_client(Owed::Sync, Instant::now()), "ignored during COPY");
+        assert!(
+            !pipeline.on_client(Owed::Sync, Instant::now()),
+            "ignored during COPY"
+        );
         sent(&mut pipeline, &[Owed::CopyEnd, Owed::Sync]);
-        assert!(matches!(answered(&mut pipeline, b"CZ")[..], [Reply::StatementDone(_), Reply::Ready { .. }]));
+        assert!(matches!(
+            answered(&mut pipeline, b"CZ")[..],
+            [Reply::StatementDone(_), Reply::Ready { .. }]
+        ));
         assert!(pipeline.is_empty());
     }
 
     #[test]
     fn a_copy_sent_in_one_go_keeps_the_sync_after_its_end() {
         let mut pipeline = Pipeline::default();
-        sent(&mut pipeline, &[Owed::Execute, Owed::Sync, Owed::CopyEnd, Owed::Sync]);
+        sent(
+            &mut pipeline,
+            &[Owed::Execute, Owed::Sync, Owed::CopyEnd, Owed::Sync],
+        );
         answered(&mut pipeline, b"GC");
         assert_eq!(pipeline.ready_owed(), 1);
         answered(&mut pipeline, b"Z");
@@ -382,8 +462,20 @@ mod tests {
         let mut pipeline = Pipeline::default();
         sent(&mut pipeline, &[Owed::Query]);
         let replies = answered(&mut pipeline, b"TDCCI");
-        assert_eq!(replies.iter().filter(|reply| matches!(reply, Reply::StatementDone(_))).count(), 3);
-        assert_eq!(pipeline.on_server(b'Z'), Reply::Ready { executed: true, simple: true });
+        assert_eq!(
+            replies
+                .iter()
+                .filter(|reply| matches!(reply, Reply::StatementDone(_)))
+                .count(),
+            3
+        );
+        assert_eq!(
+            pipeline.on_server(b'Z'),
+            Reply::Ready {
+                executed: true,
+                simple: true
+            }
+        );
     }
 
     #[test]

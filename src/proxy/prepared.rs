@@ -113,10 +113,14 @@ impl Prepared {
 
     /// An error took some messages with it.
     pub(super) fn on_failure(&mut self, failure: &Failure) {
-        for dropped in self.parsing.drain(..failure.dropped_parses.min(self.parsing.len())) {
+        for dropped in self
+            .parsing
+            .drain(..failure.dropped_parses.min(self.parsing.len()))
+        {
             self.spare.push(dropped);
         }
-        self.closing.drain(..failure.dropped_closes.min(self.closing.len()));
+        self.closing
+            .drain(..failure.dropped_closes.min(self.closing.len()));
         if failure.unnamed_lost {
             self.unnamed.clear();
         }
@@ -130,7 +134,12 @@ mod tests {
     use super::*;
 
     fn failure(dropped_parses: usize, unnamed_lost: bool) -> Failure {
-        Failure { sent: None, unnamed_lost, dropped_parses, dropped_closes: 0 }
+        Failure {
+            sent: None,
+            unnamed_lost,
+            dropped_parses,
+            dropped_closes: 0,
+        }
     }
 
     #[test]
@@ -161,7 +170,10 @@ mod tests {
         prepared.on_unnamed_parsed();
         prepared.on_parse_unnamed(b"bad");
         prepared.on_failure(&failure(1, true));
-        assert_eq!(prepared.before_use(&mut BytesMut::new()), Some(Owed::CloseInjected));
+        assert_eq!(
+            prepared.before_use(&mut BytesMut::new()),
+            Some(Owed::CloseInjected)
+        );
     }
 
     #[test]

@@ -39,7 +39,9 @@ impl Refusal {
 impl Session {
     /// Skips what is there of a refused request. True when its end was reached and answered.
     pub(super) fn skip_refused(&mut self) -> Result<bool, DemandError> {
-        let Session { refusal, traffic, .. } = self;
+        let Session {
+            refusal, traffic, ..
+        } = self;
         loop {
             if refusal.body > 0 {
                 let pending = std::mem::take(&mut refusal.body);
@@ -48,14 +50,19 @@ impl Session {
             if !refusal.active || refusal.body > 0 {
                 return Ok(false);
             }
-            let Some(header) = Header::parse(traffic.from_client.bytes())? else { return Ok(false) };
+            let Some(header) = Header::parse(traffic.from_client.bytes())? else {
+                return Ok(false);
+            };
             let (_, request) = Phase::Command.on_client(header.tag)?;
             if request == Request::Terminate {
                 refusal.active = false;
                 return Ok(false);
             }
             refusal.discard(&mut traffic.from_client, header.total);
-            if matches!(request, Request::Query | Request::FunctionCall | Request::Sync) {
+            if matches!(
+                request,
+                Request::Query | Request::FunctionCall | Request::Sync
+            ) {
                 refusal.active = false;
                 traffic.own.ready_for_query(b'I');
                 return Ok(true);

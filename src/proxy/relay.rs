@@ -75,11 +75,16 @@ impl Session {
         if self.traffic.goodbye {
             return Some(Parting::Goodbye);
         }
-        (server.status() == TxStatus::Idle && self.registered.control.stopping()).then_some(Parting::Stopping)
+        (server.status() == TxStatus::Idle && self.registered.control.stopping())
+            .then_some(Parting::Stopping)
     }
 
     /// Client to server. Returns whether anything moved.
-    fn poll_upstream(&mut self, cx: &mut Context<'_>, server: &mut Server) -> Result<bool, Parting> {
+    fn poll_upstream(
+        &mut self,
+        cx: &mut Context<'_>,
+        server: &mut Server,
+    ) -> Result<bool, Parting> {
         let mut moved = false;
         loop {
             let scanned = self.traffic.scan_client(self.now, &self.pool.metrics);
@@ -110,7 +115,11 @@ impl Session {
         let traffic = &mut self.traffic;
         while !traffic.ahead.is_empty() || traffic.to_server > 0 {
             let injected = !traffic.ahead.is_empty();
-            let bytes = if injected { &traffic.ahead[..] } else { &traffic.from_client.bytes()[..traffic.to_server] };
+            let bytes = if injected {
+                &traffic.ahead[..]
+            } else {
+                &traffic.from_client.bytes()[..traffic.to_server]
+            };
             match write(cx, server.stream_mut(), bytes) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Err(error)) => return self.server_write_failed(cx, server, error),
@@ -132,13 +141,22 @@ impl Session {
     }
 
     /// A server that closed may have said why before: that is what the client should hear.
-    fn server_write_failed(&mut self, cx: &mut Context<'_>, server: &mut Server, error: io::Error) -> Result<bool, Parting> {
+    fn server_write_failed(
+        &mut self,
+        cx: &mut Context<'_>,
+        server: &mut Server,
+        error: io::Error,
+    ) -> Result<bool, Parting> {
         self.poll_downstream(cx, server)?;
         Err(Parting::ServerGone(Some(error)))
     }
 
     /// Server to client. Returns whether anything moved.
-    fn poll_downstream(&mut self, cx: &mut Context<'_>, server: &mut Server) -> Result<bool, Parting> {
+    fn poll_downstream(
+        &mut self,
+        cx: &mut Context<'_>,
+        server: &mut Server,
+    ) -> Result<bool, Parting> {
         let mut moved = false;
         loop {
             if !self.pass_marked(cx)? && self.traffic.from_server.is_full() {
@@ -158,7 +176,9 @@ impl Session {
 
     fn look_downstream(&mut self, server: &mut Server) -> Result<(), Parting> {
         loop {
-            let scanned = self.traffic.scan_server(self.now, server, &self.registration, &self.pool.metrics);
+            let scanned =
+                self.traffic
+                    .scan_server(self.now, server, &self.registration, &self.pool.metrics);
             match scanned.map_err(Parting::ServerJunk)? {
                 Scanned::All => return Ok(()),
                 Scanned::Fatal => return Err(Parting::ServerFatal),
@@ -188,7 +208,11 @@ impl Session {
         let traffic = &mut self.traffic;
         while !traffic.own.is_empty() || traffic.to_client > 0 {
             let ours = !traffic.own.is_empty();
-            let bytes = if ours { traffic.own.bytes() } else { &traffic.from_server.bytes()[..traffic.to_client] };
+            let bytes = if ours {
+                traffic.own.bytes()
+            } else {
+                &traffic.from_server.bytes()[..traffic.to_client]
+            };
             match write(cx, &mut self.client, bytes) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -218,5 +242,9 @@ fn write(cx: &mut Context<'_>, to: &mut Stream, bytes: &[u8]) -> Poll<io::Result
 /// TLS keeps bytes back until it is flushed; a plain socket does not.
 #[inline]
 fn flush(cx: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>> {
-    if to.is_tls() { Pin::new(to).poll_flush(cx) } else { Poll::Ready(Ok(())) }
+    if to.is_tls() {
+        Pin::new(to).poll_flush(cx)
+    } else {
+        Poll::Ready(Ok(()))
+    }
 }

@@ -27,15 +27,33 @@ pub(super) struct Replication {
 
 /// Whether the client asks for the replication protocol (PostgreSQL, `parse_bool` or the word `database`).
 pub(super) fn is_wanted(parameters: &StartupParameters) -> bool {
-    let value = parameters.value("replication").unwrap_or_default().to_ascii_lowercase();
-    matches!(value.as_str(), "database" | "true" | "t" | "yes" | "y" | "on" | "1")
+    let value = parameters
+        .value("replication")
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    matches!(
+        value.as_str(),
+        "database" | "true" | "t" | "yes" | "y" | "on" | "1"
+    )
 }
 
 /// Opens a server with the client's own startup parameters.
-pub(super) async fn connect(pool: &PoolHandle, parameters: &StartupParameters) -> Result<Server, ConnectError> {
+pub(super) async fn connect(
+    pool: &PoolHandle,
+    parameters: &StartupParameters,
+) -> Result<Server, ConnectError> {
     let own = |name: &str| name == "user" || name == "database" || name.starts_with("_pq_.");
-    let startup = parameters.0.iter().filter(|(name, _)| !own(name)).cloned().collect();
-    Server::connect(&Target { startup, ..pool.target().clone() }).await
+    let startup = parameters
+        .0
+        .iter()
+        .filter(|(name, _)| !own(name))
+        .cloned()
+        .collect();
+    Server::connect(&Target {
+        startup,
+        ..pool.target().clone()
+    })
+    .await
 }
 
 impl Replication {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::pipeline::Reply;
 use super::pins::Pins;
+use super::pipeline::Reply;
 use super::traffic::Traffic;
 use crate::backend::{Server, TxStatus};
 use crate::clients::{ClientGuard, ClientState};
@@ -47,7 +47,9 @@ impl Traffic {
     ) -> Result<Scanned, ServerJunk> {
         loop {
             if self.server_body > 0 {
-                let there = self.server_body.min(self.from_server.len() - self.to_client);
+                let there = self
+                    .server_body
+                    .min(self.from_server.len() - self.to_client);
                 self.to_client += there;
                 self.server_body -= there;
                 if self.server_body > 0 {
@@ -55,9 +57,14 @@ impl Traffic {
                 }
             }
             let bytes = &self.from_server.bytes()[self.to_client..];
-            let Some(header) = Header::parse(bytes)? else { return Ok(Scanned::All) };
+            let Some(header) = Header::parse(bytes)? else {
+                return Ok(Scanned::All);
+            };
             let whole = header.total <= bytes.len();
-            if !whole && looked_into(header.tag) && !(self.to_client == 0 && self.from_server.is_full()) {
+            if !whole
+                && looked_into(header.tag)
+                && !(self.to_client == 0 && self.from_server.is_full())
+            {
                 return Ok(Scanned::All);
             }
             let reply = self.pipeline.on_server(header.tag);
@@ -143,7 +150,13 @@ impl Traffic {
         }
     }
 
-    fn on_statement_end(&mut self, sent: Instant, now: Instant, ok: bool, metrics: &Arc<PoolMetrics>) {
+    fn on_statement_end(
+        &mut self,
+        sent: Instant,
+        now: Instant,
+        ok: bool,
+        metrics: &Arc<PoolMetrics>,
+    ) {
         let started = sent.max(self.last_done);
         let first = self.first_reply.take().unwrap_or(now).max(started);
         metrics.query_finished(now.saturating_duration_since(started).as_secs_f64(), ok);
@@ -176,13 +189,20 @@ impl Traffic {
             metrics.transaction_finished();
         }
         client.set_state(ClientState::Idle);
-        if self.settled() { Scanned::Settled } else { Scanned::All }
+        if self.settled() {
+            Scanned::Settled
+        } else {
+            Scanned::All
+        }
     }
 }
 
 /// Whether more than the header of this message is looked at.
 fn looked_into(tag: u8) -> bool {
-    matches!(tag, tag::COMMAND_COMPLETE | tag::ERROR | tag::READY_FOR_QUERY | tag::PARAMETER_STATUS)
+    matches!(
+        tag,
+        tag::COMMAND_COMPLETE | tag::ERROR | tag::READY_FOR_QUERY | tag::PARAMETER_STATUS
+    )
 }
 
 /// Messages that a server may send at any time; they are no reply.
@@ -198,7 +218,9 @@ fn command_tag(body: &[u8]) -> &[u8] {
 fn is_fatal(body: &[u8]) -> bool {
     let mut rest = body;
     while let Some((&field, after)) = rest.split_first() {
-        let Some((text, next)) = crate::pgwire::cstr(after) else { return false };
+        let Some((text, next)) = crate::pgwire::cstr(after) else {
+            return false;
+        };
         match field {
             b'V' => return text == b"FATAL" || text == b"PANIC",
             0 => return false,

@@ -70,7 +70,9 @@ impl Session {
             }
             match self.next_demand().await {
                 Woken::Demand(Demand::Server) => {
-                    let Some(lease) = self.lease().await else { continue };
+                    let Some(lease) = self.lease().await else {
+                        continue;
+                    };
                     let Ok(lease) = lease else { return };
                     if !self.serve(lease).await {
                         return;
@@ -79,7 +81,9 @@ impl Session {
                 Woken::Demand(Demand::Local(local, length)) => self.answer(local, length),
                 Woken::Demand(Demand::Goodbye) | Woken::Gone => return,
                 Woken::Demand(Demand::More) => {}
-                Woken::Violation(error) => return self.end(Class::Protocol, &error.to_string()).await,
+                Woken::Violation(error) => {
+                    return self.end(Class::Protocol, &error.to_string()).await;
+                }
                 Woken::Stopping => return self.end_stopping().await,
             }
         }
@@ -111,11 +115,16 @@ impl Session {
             Parting::Violation(error) => self.end(Class::Protocol, &error.to_string()).await,
             Parting::Stopping => self.end_stopping().await,
             Parting::ServerJunk(error) => {
-                self.end(Class::ServerLost, &format!("the server's reply could not be understood: {error}")).await;
+                self.end(
+                    Class::ServerLost,
+                    &format!("the server's reply could not be understood: {error}"),
+                )
+                .await;
             }
             Parting::ServerGone(cause) => {
                 let text = "server closed the connection unexpectedly";
-                let text = cause.map_or_else(|| text.to_owned(), |error| format!("{text}: {error}"));
+                let text =
+                    cause.map_or_else(|| text.to_owned(), |error| format!("{text}: {error}"));
                 self.end(Class::ServerLost, &text).await;
             }
         }
@@ -192,8 +201,14 @@ impl Session {
                 self.end_stopping().await;
                 Some(Err(()))
             }
-            Waited::Failed(error) => self.refuse(error.class(), error.sqlstate(), &error.client_message()),
-            Waited::Cancelled => self.refuse(Class::PoolTimeout, "57014", "canceling statement due to user request"),
+            Waited::Failed(error) => {
+                self.refuse(error.class(), error.sqlstate(), &error.client_message())
+            }
+            Waited::Cancelled => self.refuse(
+                Class::PoolTimeout,
+                "57014",
+                "canceling statement due to user request",
+            ),
             Waited::Stopping => {
                 self.end_stopping().await;
                 Some(Err(()))
@@ -235,11 +250,19 @@ impl Session {
 
     /// Gives the server this client's parameters.
     async fn align(&mut self, mut lease: Lease) -> Option<Result<Lease, ()>> {
-        match self.base.align(lease.server(), self.context.settings.reset_timeout).await {
+        match self
+            .base
+            .align(lease.server(), self.context.settings.reset_timeout)
+            .await
+        {
             Ok(()) => Some(Ok(lease)),
             Err(error) => {
                 lease.broken();
-                self.refuse(Class::ServerLost, Class::ServerLost.sqlstate(), &crate::error::chain(&error))
+                self.refuse(
+                    Class::ServerLost,
+                    Class::ServerLost.sqlstate(),
+                    &crate::error::chain(&error),
+                )
             }
         }
     }
@@ -247,8 +270,16 @@ impl Session {
     /// Tells the client why its request was not served and skips the request.
     fn refuse(&mut self, class: Class, sqlstate: &str, message: &str) -> Option<Result<Lease, ()>> {
         self.context.metrics.error(class, sqlstate);
-        tracing::warn!(pool = self.pool.name(), class = class.label(), sqlstate, message, "request refused");
-        self.traffic.own.error(Severity::Error, sqlstate, message, None);
+        tracing::warn!(
+            pool = self.pool.name(),
+            class = class.label(),
+            sqlstate,
+            message,
+            "request refused"
+        );
+        self.traffic
+            .own
+            .error(Severity::Error, sqlstate, message, None);
         self.refusal.start();
         None
     }
@@ -256,12 +287,21 @@ impl Session {
     /// Ends the session with a FATAL error.
     async fn end(&mut self, class: Class, message: &str) {
         self.context.metrics.error(class, class.sqlstate());
-        tracing::warn!(pool = self.pool.name(), class = class.label(), message, "session ended");
+        tracing::warn!(
+            pool = self.pool.name(),
+            class = class.label(),
+            message,
+            "session ended"
+        );
         self.last_words(class.sqlstate(), message).await;
     }
 
     async fn end_stopping(&mut self) {
-        self.last_words(Class::Shutdown.sqlstate(), "terminating connection due to administrator command").await;
+        self.last_words(
+            Class::Shutdown.sqlstate(),
+            "terminating connection due to administrator command",
+        )
+        .await;
     }
 
     /// Sends what is left and a FATAL error, unless the client stands in the middle of a message.
@@ -269,7 +309,9 @@ impl Session {
         if self.flush().await.is_err() || self.traffic.server_body > 0 {
             return;
         }
-        self.traffic.own.error(Severity::Fatal, sqlstate, message, None);
+        self.traffic
+            .own
+            .error(Severity::Fatal, sqlstate, message, None);
         let _ = tokio::time::timeout(GOODBYE, self.flush()).await;
     }
 
@@ -282,7 +324,9 @@ impl Session {
         let stopped = self.registered.control.stopping();
         let pass = poll_fn(|cx| self.poll_pass(cx));
         if stopped {
-            return tokio::time::timeout(GOODBYE, pass).await.unwrap_or(Err(std::io::ErrorKind::TimedOut.into()));
+            return tokio::time::timeout(GOODBYE, pass)
+                .await
+                .unwrap_or(Err(std::io::ErrorKind::TimedOut.into()));
         }
         pass.await
     }

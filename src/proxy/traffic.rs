@@ -88,6 +88,9 @@ impl Traffic {
     /// Whether every request was answered and nothing waits to go to the server.
     #[inline]
     pub(super) fn settled(&self) -> bool {
-        self.pipeline.is_empty() && self.to_server == 0 && self.client_body == 0 && self.ahead.is_empty()
+        self.pipeline.is_empty()
+            && self.to_server == 0
+            && self.client_body == 0
+            && self.ahead.is_empty()
     }
 }

@@ -36,7 +36,9 @@ pub struct ClientTls {
 
 impl std::fmt::Debug for ClientTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClientTls").field("mode", &self.mode).finish_non_exhaustive()
+        f.debug_struct("ClientTls")
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
     }
 }
 
@@ -46,26 +48,38 @@ impl ClientTls {
     /// # Errors
     /// A file cannot be read, or there is nothing to verify against.
     pub fn new(mode: SslMode, files: &TlsFiles) -> Result<Self, TlsError> {
-        let names = if mode == SslMode::VerifyFull { Names::Checked } else { Names::Ignored };
+        let names = if mode == SslMode::VerifyFull {
+            Names::Checked
+        } else {
+            Names::Ignored
+        };
         let verifies = match mode {
             SslMode::VerifyCa | SslMode::VerifyFull => true,
             SslMode::Require => files.root.is_some(),
             SslMode::Disable | SslMode::Allow | SslMode::Prefer => false,
         };
-        let verifier = if verifies { Verifier::of(roots(files)?, names)? } else { Verifier::of_anything() };
+        let verifier = if verifies {
+            Verifier::of(roots(files)?, names)?
+        } else {
+            Verifier::of_anything()
+        };
         let builder = rustls::ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
         let config = match (&files.certificate, &files.key) {
             (None, None) => builder.with_no_client_auth(),
-            (Some(certificate), Some(key)) => {
-                builder.with_client_auth_cert(certificates("a client certificate", certificate)?, private_key(key)?)?
-            }
+            (Some(certificate), Some(key)) => builder.with_client_auth_cert(
+                certificates("a client certificate", certificate)?,
+                private_key(key)?,
+            )?,
             (Some(_), None) => return Err(TlsError::Half("sslkey")),
             (None, Some(_)) => return Err(TlsError::Half("sslcert")),
         };
-        Ok(Self { mode, config: Arc::new(config) })
+        Ok(Self {
+            mode,
+            config: Arc::new(config),
+        })
     }
 
     /// What is asked for.
@@ -85,7 +99,9 @@ impl ClientTls {
     pub async fn connect(&self, host: &str, stream: Stream) -> io::Result<Stream> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let encrypted = TlsConnector::from(self.config.clone()).connect(name, stream).await?;
+        let encrypted = TlsConnector::from(self.config.clone())
+            .connect(name, stream)
+            .await?;
         Ok(Stream::TlsClient(Box::new(encrypted)))
     }
 }
@@ -106,10 +122,19 @@ fn roots(files: &TlsFiles) -> Result<(RootCertStore, Vec<CertificateDer<'static>
 }
 
 /// All certificates of a PEM file.
-pub(super) fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let error = |source| TlsError::File { what, path: path.to_owned(), source };
-    let found =
-        CertificateDer::pem_file_iter(path).map_err(error)?.collect::<Result<Vec<_>, _>>().map_err(error)?;
+pub(super) fn certificates(
+    what: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let error = |source| TlsError::File {
+        what,
+        path: path.to_owned(),
+        source,
+    };
+    let found = CertificateDer::pem_file_iter(path)
+        .map_err(error)?
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(error)?;
     if found.is_empty() {
         return Err(error(rustls::pki_types::pem::Error::NoItemsFound));
     }

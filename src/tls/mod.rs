@@ -32,7 +32,9 @@ pub enum TlsError {
         source: rustls::pki_types::pem::Error,
     },
     /// There is nothing to verify a server against.
-    #[error("no trusted certificates: name a file with sslrootcert, or install the system's certificates")]
+    #[error(
+        "no trusted certificates: name a file with sslrootcert, or install the system's certificates"
+    )]
     NoRoots,
     /// A certificate is given without its key, or a key without its certificate.
     #[error("a certificate and its key go together: {0} is missing")]

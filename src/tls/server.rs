@@ -4,7 +4,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 
@@ -44,7 +43,10 @@ impl ServerTls {
         Self::new(vec![made.cert.der().clone()], key.into())
     }
 
-    fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, TlsError> {
+    fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, TlsError> {
         let config = rustls::ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
@@ -59,10 +61,4 @@ impl ServerTls {
     pub async fn accept(&self, stream: Stream) -> io::Result<Stream> {
         Ok(Stream::TlsServer(Box::new(self.0.accept(stream).await?)))
     }
-}
-
-/// Reads one PEM object, for tests of the pair.
-#[cfg(test)]
-pub(crate) fn first_certificate(pem: &[u8]) -> Option<CertificateDer<'static>> {
-    CertificateDer::from_pem_slice(pem).ok()
 }

@@ -40,7 +40,10 @@ struct Trust {
 impl Verifier {
     /// Accepts any certificate: encryption without authentication.
     pub(super) fn of_anything() -> Self {
-        Self { provider: provider(), trust: None }
+        Self {
+            provider: provider(),
+            trust: None,
+        }
     }
 
     /// Accepts what the trusted certificates vouch for.
@@ -48,8 +51,16 @@ impl Verifier {
         (store, pinned): (RootCertStore, Vec<CertificateDer<'static>>),
         names: Names,
     ) -> Result<Self, TlsError> {
-        let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider()).build()?;
-        Ok(Self { provider: provider(), trust: Some(Trust { chain, pinned, names }) })
+        let chain =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider()).build()?;
+        Ok(Self {
+            provider: provider(),
+            trust: Some(Trust {
+                chain,
+                pinned,
+                names,
+            }),
+        })
     }
 }
 
@@ -64,10 +75,16 @@ impl Trust {
         if self.pinned.iter().any(|known| known == end_entity) {
             return match self.names {
                 Names::Ignored => Ok(()),
-                Names::Checked => rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, name),
+                Names::Checked => rustls::client::verify_server_name(
+                    &ParsedCertificate::try_from(end_entity)?,
+                    name,
+                ),
             };
         }
-        match self.chain.verify_server_cert(end_entity, intermediates, name, &[], now) {
+        match self
+            .chain
+            .verify_server_cert(end_entity, intermediates, name, &[], now)
+        {
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if self.names == Names::Ignored => Ok(()),
@@ -97,7 +114,12 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -106,10 +128,17 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
