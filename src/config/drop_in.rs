@@ -7,7 +7,7 @@ use super::environment::named;
 use super::load::Reading;
 use super::origin::Origin;
 use super::sources::Sources;
-use super::table::{ROWS, Reading as Rule, Row};
+use super::table::{ROWS, Row, Rule};
 use super::value::{Value, ValueError};
 use crate::dsn::{Dsn, ParseError};
 
@@ -46,7 +46,7 @@ fn from_variables(sources: &Sources, row: &'static Row, reading: &mut Reading) {
                 .map(|text| (text.to_owned(), Origin::DropIn { name }))
         };
         if let Some((text, origin)) = found {
-            match translate(drop_in.reading, &text) {
+            match translate(drop_in.rule, &text) {
                 Ok(text) => reading.take(row.name, &text, origin),
                 Err(error) => reading.wrong(origin, Some(row.name.to_owned()), error.into()),
             }

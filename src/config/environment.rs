@@ -20,11 +20,10 @@ const SECRET_DIRECTORIES: [&str; 2] = ["/run/secrets", "/var/run/secrets"];
 /// Hands over the secrets that lie in files, for every key that takes one and is not set by its own variable.
 pub(super) fn read_secrets(sources: &Sources, reading: &mut Reading) {
     for row in ROWS.iter().filter(|row| row.secret) {
-        let variable = row.variable();
-        if sources.variable(&variable).is_none()
-            && let Some((text, origin)) = named(sources, &variable, reading)
-        {
-            reading.take(row.name, &text, origin);
+        match named(sources, &row.variable(), reading) {
+            // The variable itself is `read`'s.
+            None | Some((_, Origin::DropIn { .. })) => {}
+            Some((text, origin)) => reading.take(row.name, &text, origin),
         }
     }
 }

@@ -5,6 +5,9 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Reads a file whole.
+pub type ReadFile = dyn Fn(&Path) -> io::Result<String> + Send + Sync;
+
 /// Where settings are read from. Kept by the process, so that a reload reads the same places again.
 pub struct Sources {
     /// The environment, as the process found it at its start.
@@ -16,7 +19,7 @@ pub struct Sources {
     /// Whether it is an error that no upstream is named.
     pub upstream_required: bool,
     /// Reads a file whole.
-    pub read: Box<dyn Fn(&Path) -> io::Result<String> + Send + Sync>,
+    pub read: Box<ReadFile>,
 }
 
 impl Sources {

@@ -70,12 +70,12 @@ pub struct DropIn {
     /// The variable.
     pub name: &'static str,
     /// How its value becomes ours.
-    pub reading: Reading,
+    pub rule: Rule,
 }
 
 /// How a drop-in's value becomes ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reading {
+pub enum Rule {
     /// As it is.
     Same,
     /// It is a number of seconds.
@@ -85,18 +85,18 @@ pub enum Reading {
 }
 
 const fn same(name: &'static str) -> DropIn {
-    let reading = Reading::Same;
-    DropIn { name, reading }
+    let rule = Rule::Same;
+    DropIn { name, rule }
 }
 
 const fn seconds(name: &'static str) -> DropIn {
-    let reading = Reading::Seconds;
-    DropIn { name, reading }
+    let rule = Rule::Seconds;
+    DropIn { name, rule }
 }
 
 const fn inverted(name: &'static str) -> DropIn {
-    let reading = Reading::Inverted;
-    DropIn { name, reading }
+    let rule = Rule::Inverted;
+    DropIn { name, rule }
 }
 
 /// Whether a value has a type that TOML writes without quotes, found from the field that holds it.
