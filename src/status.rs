@@ -1,7 +1,8 @@
 //! Read-only views of the live parts, for everything that shows them: the JSON API now, the console later. A number has
 //! one origin, the part that owns it, and is fetched when somebody looks.
 
-use crate::pool;
+/// What a pool says of itself.
+pub use crate::pool::Status as PoolStatus;
 
 /// Where views come from.
 pub struct Status {
@@ -22,7 +23,7 @@ pub struct PoolView {
     /// The database.
     pub database: String,
     /// What the pool says of itself.
-    pub status: pool::Status,
+    pub status: PoolStatus,
 }
 
 impl Status {

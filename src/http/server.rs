@@ -20,15 +20,14 @@ use super::{index, pools, probes, problem, scrape};
 use crate::metrics::Metrics;
 use crate::status::Status;
 
-/// Answers come from memory, so only a client that does not send its request's body can take this long. It also is what
-/// lets a drain end.
+/// Answers come from memory, so only a client that does not send its request's body can take this long.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
 /// No endpoint takes a body yet; this is far more than any future command needs.
 const BODY_LIMIT: usize = 64 * 1024;
 
-/// How long a stop waits for answers under way. Longer than [`REQUEST_LIMIT`] would be pointless; a peer that neither
-/// reads nor hangs up must not hold the process.
+/// How long a stop waits for answers under way: one that is in memory is out long before, and a peer that neither reads
+/// nor hangs up must not hold the process.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// Where HTTP is served.
@@ -75,7 +74,7 @@ pub fn router(state: HttpState) -> Router {
         .layer(map_response(problem::from_refusal))
 }
 
-/// Serves until `shutdown` resolves and the answers under way are out, at most [`DRAIN_LIMIT`] after it.
+/// Serves until `shutdown` resolves and the answers under way are out, at most five seconds after it.
 pub async fn serve(
     listener: TcpListener,
     state: HttpState,

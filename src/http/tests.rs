@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::metrics::Metrics;
-use crate::status::{PoolView, Status};
+use crate::status::{PoolStatus, PoolView, Status};
 
 struct Server {
     address: SocketAddr,
@@ -144,7 +144,7 @@ fn view(name: &str, max_overflow: i32) -> PoolView {
         host: "db".to_owned(),
         port: 5432,
         database: "orders".to_owned(),
-        status: crate::pool::Status {
+        status: PoolStatus {
             size: 25,
             max_overflow,
             idle: 3,
