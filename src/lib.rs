@@ -1,6 +1,12 @@
 //! poolwatch: a sidecar for applications that use PostgreSQL.
 
+pub mod app;
+pub mod auth;
+pub mod backend;
+pub mod clients;
+pub mod cluster;
 pub mod config;
+pub mod control;
 pub mod dsn;
 pub mod error;
 pub mod http;
