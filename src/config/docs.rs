@@ -169,8 +169,15 @@ fn the_default_file_says_what_the_table_says() {
 #[test]
 fn the_default_file_sets_the_defaults() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/default.toml");
-    let mut sources = Sources::of_process(vec![path], Vec::new());
+    let mut sources = Sources::of_process(vec![path.clone()], Vec::new());
     sources.environment.clear();
+    // The machine may have secrets of its own.
+    sources.read = Box::new(move |asked| {
+        if asked == path {
+            return std::fs::read_to_string(asked);
+        }
+        Err(std::io::ErrorKind::NotFound.into())
+    });
     let loaded = load(&sources).unwrap();
     assert_eq!(loaded.settings, Settings::default());
 }
