@@ -1,6 +1,7 @@
 //! One-shot commands and what they run on. Beside `app` the only place that sees every part, and the only one that
 //! prints.
 
+pub mod demo;
 pub mod health;
 pub mod http_client;
 pub mod postgres;
