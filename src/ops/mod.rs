@@ -2,6 +2,7 @@
 //! prints.
 
 pub mod config_cmd;
+pub mod demo;
 pub mod health;
 pub mod http_client;
 pub mod postgres;

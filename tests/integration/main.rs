@@ -3,5 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod demo;
 mod launcher;
 mod network;
+mod sidecar;
