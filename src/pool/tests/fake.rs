@@ -28,7 +28,7 @@ pub(super) enum Order {
 }
 
 /// What all parts of one fake share with its test.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct World {
     pub(super) connects: Mutex<VecDeque<Order>>,
     pub(super) pings: Mutex<VecDeque<Order>>,
@@ -37,8 +37,8 @@ pub(super) struct World {
     /// Connections that exist, and the most that ever did.
     pub(super) live: AtomicUsize,
     pub(super) peak: AtomicUsize,
-    /// `World::live` at most while somebody looks: what a server would allow.
     pub(super) events: Mutex<Vec<PoolEvent>>,
+    at_close: Mutex<Option<Box<dyn Fn() + Send>>>,
 }
 
 impl World {
@@ -48,6 +48,11 @@ impl World {
 
     pub(super) fn order_pings(&self, orders: impl IntoIterator<Item = Order>) {
         self.pings.lock().extend(orders);
+    }
+
+    /// What happens from now on whenever a connection is closed.
+    pub(super) fn at_close(&self, hook: impl Fn() + Send + 'static) {
+        *self.at_close.lock() = Some(Box::new(hook));
     }
 
     pub(super) fn connect_calls(&self) -> u32 {
@@ -113,7 +118,6 @@ impl Observer for Memory {
 }
 
 /// A connection.
-#[derive(Debug)]
 pub(super) struct Conn {
     /// 1 for the first that was opened, and so on.
     pub(super) id: u32,
@@ -130,14 +134,22 @@ impl Conn {
     }
 }
 
+impl std::fmt::Debug for Conn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Conn({})", self.id)
+    }
+}
+
 impl Drop for Conn {
     fn drop(&mut self) {
         self.world.live.fetch_sub(1, SeqCst);
+        if let Some(hook) = &*self.world.at_close.lock() {
+            hook();
+        }
     }
 }
 
 /// The manager.
-#[derive(Debug)]
 pub(super) struct Fake(Arc<World>);
 
 async fn follow(order: Option<Order>) -> io::Result<()> {
