@@ -190,6 +190,13 @@ impl<M: bb8::ManageConnection> Shelf<M> {
             .collect()
     }
 
+    /// bb8's own counts: all, and idle.
+    #[cfg(test)]
+    pub(super) fn stored(&self) -> (u32, u32) {
+        let state = self.store.state();
+        (state.connections, state.idle_connections)
+    }
+
     /// bb8's `get`, which does not wait when something is idle. Only under the mutex, and only then.
     fn pop(&self) -> Option<Pooled<M>> {
         self.store.get_owned().now_or_never()?.ok()
