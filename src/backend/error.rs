@@ -1,0 +1,189 @@
+//! What goes wrong with servers, with the text and SQLSTATE a client is given for it.
+
+use std::io;
+use std::time::Duration;
+
+use crate::error::{Class, ClientError, chain};
+use crate::pgwire::{FrameError, ServerMessage};
+
+/// How far opening a connection had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The host's name.
+    Resolve,
+    /// The connection.
+    Connect,
+    /// The answer to SSLRequest, and TLS.
+    Tls,
+    /// The login, up to the first ReadyForQuery.
+    Login,
+    /// A cancel request.
+    Cancel,
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Phase::Resolve => "the host's name",
+            Phase::Connect => "the connection",
+            Phase::Tls => "TLS",
+            Phase::Login => "the login",
+            Phase::Cancel => "the cancel request",
+        })
+    }
+}
+
+/// Why a connection to PostgreSQL could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The name has no address.
+    #[error("could not resolve {host}")]
+    Resolve {
+        /// The host.
+        host: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The transport failed.
+    #[error("{phase} failed")]
+    Io {
+        /// At what.
+        phase: Phase,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It took too long.
+    #[error("{phase} took longer than {limit:?}")]
+    Timeout {
+        /// What was waited for.
+        phase: Phase,
+        /// How long.
+        limit: Duration,
+    },
+    /// The server ended the connection without a word.
+    #[error("the server closed the connection during {0}")]
+    Closed(Phase),
+    /// TLS is asked for, and the server has none.
+    #[error("the server does not support TLS, but sslmode asks for it")]
+    NoTls,
+    /// The server wants a password, and the URL has none.
+    #[error("the server asks for a password, and the upstream URL has none")]
+    NoPassword,
+    /// The server wants a method that is not spoken here.
+    #[error(
+        "the server asks for the authentication method {0}, which is not supported (trust, password, md5, scram-sha-256 are)"
+    )]
+    Method(&'static str),
+    /// SCRAM failed: the server could not prove that it knows the password, or answered nonsense.
+    #[error("SCRAM authentication failed")]
+    Scram(#[source] io::Error),
+    /// PostgreSQL refused.
+    #[error("{}", .0.message)]
+    Rejected(ServerMessage),
+    /// The server sent something that is no answer.
+    #[error("unexpected message {tag:?} during {phase}", tag = char::from(*tag))]
+    Unexpected {
+        /// When.
+        phase: Phase,
+        /// What.
+        tag: u8,
+    },
+    /// The server sent something that is no message.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+}
+
+impl ConnectError {
+    /// What PostgreSQL itself said, if it refused.
+    pub fn server_error(&self) -> Option<&ServerMessage> {
+        match self {
+            ConnectError::Rejected(message) => Some(message),
+            _ => None,
+        }
+    }
+}
+
+impl ClientError for ConnectError {
+    fn class(&self) -> Class {
+        Class::Connect
+    }
+
+    fn sqlstate(&self) -> &str {
+        self.server_error()
+            .map_or(Class::Connect.sqlstate(), |message| &message.code)
+    }
+
+    fn client_message(&self) -> String {
+        match self {
+            ConnectError::Rejected(message) => message.message.clone(),
+            other => format!("could not connect to PostgreSQL: {}", chain(other)),
+        }
+    }
+}
+
+/// What a look at an idle server found: it is gone, or about to be.
+#[derive(Debug, thiserror::Error)]
+pub enum HangUp {
+    /// It closed the connection.
+    #[error("the server closed the connection")]
+    Closed,
+    /// The transport failed.
+    #[error("the connection broke")]
+    Io(#[source] io::Error),
+    /// It said that it ends.
+    #[error("{}", .0.message)]
+    Fatal(ServerMessage),
+    /// It sent something that is no message, or one that nobody asked for.
+    #[error("the server sent something unexpected")]
+    Junk,
+}
+
+/// Why a statement of ours failed.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The transport failed.
+    #[error("the connection broke")]
+    Io(#[from] io::Error),
+    /// The server ended the connection.
+    #[error("the server closed the connection")]
+    Closed,
+    /// PostgreSQL answered with an error; the connection is fine unless it was FATAL.
+    #[error("{}", .0.message)]
+    Server(ServerMessage),
+    /// The server sent something that is no message.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+}
+
+impl QueryError {
+    /// What PostgreSQL itself said.
+    pub fn server_error(&self) -> Option<&ServerMessage> {
+        match self {
+            QueryError::Server(message) => Some(message),
+            _ => None,
+        }
+    }
+}
+
+/// What the manager of servers reports to a pool.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// A connect failed.
+    #[error("could not connect to PostgreSQL")]
+    Connect(#[from] ConnectError),
+    /// A ping failed.
+    #[error("the server did not answer a ping")]
+    Ping(#[from] QueryError),
+}
+
+impl ServerError {
+    /// What PostgreSQL itself said.
+    pub fn server_error(&self) -> Option<&ServerMessage> {
+        match self {
+            ServerError::Connect(error) => error.server_error(),
+            ServerError::Ping(error) => error.server_error(),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The server side: raw connections to PostgreSQL.
+//!
+//! [`Server`] is one connection, [`connect`](Server::connect) opens it, [`ServerManager`] lets a pool keep it, [`Lease`]
+//! is what a session holds while it uses it, [`Cancels`] is how what it runs is cancelled.
+
+mod authenticate;
+mod cancels;
+mod connect;
+mod error;
+mod lease;
+mod manager;
+mod parameters;
+mod query;
+mod server;
+mod target;
+
+pub use cancels::{Aim, Cancels};
+pub use error::{ConnectError, HangUp, Phase, QueryError, ServerError};
+pub use lease::{Lease, Remains, RestoreError};
+pub use manager::ServerManager;
+pub use parameters::Parameters;
+pub use server::{Server, TxStatus};
+pub use target::{CancelToken, Target};

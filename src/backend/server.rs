@@ -1,0 +1,256 @@
+//! One connection to PostgreSQL and what is known of its state.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use super::cancels::Cancels;
+use super::error::HangUp;
+use super::parameters::Parameters;
+use crate::pgwire::{HEADER, Header, Inbox, ServerMessage, backend, cstr, frontend};
+use crate::tls::Stream;
+
+/// A message that nobody asked for may have this many bytes: a NOTICE or a NOTIFY payload (8000) fits easily.
+const UNASKED_AT_MOST: usize = 1 << 20;
+
+/// Where a server stands, as its ReadyForQuery says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TxStatus {
+    /// No transaction.
+    Idle,
+    /// In a transaction.
+    InTransaction,
+    /// In a transaction that failed.
+    Failed,
+}
+
+impl TxStatus {
+    /// From the byte of ReadyForQuery. What is not known is taken for a failed transaction, which is never reused as it is.
+    #[inline]
+    pub fn from_byte(byte: u8) -> Self {
+        match byte {
+            b'I' => TxStatus::Idle,
+            b'T' => TxStatus::InTransaction,
+            _ => TxStatus::Failed,
+        }
+    }
+}
+
+/// A connection to PostgreSQL, logged in.
+#[derive(Debug)]
+pub struct Server {
+    pub(super) stream: Stream,
+    process_id: i32,
+    cancels: Arc<Cancels>,
+    parameters: Parameters,
+    initial: Parameters,
+    /// Which client's parameters it has; 0 is nobody's in particular.
+    applied: u64,
+    status: TxStatus,
+    /// Somebody's request is under way: whoever drops it now leaves it unusable.
+    busy: bool,
+    /// It said that it ends, or broke the protocol.
+    broken: Option<HangUp>,
+    /// Bytes that were read and not looked at.
+    unread: Vec<u8>,
+}
+
+impl Server {
+    pub(super) fn new(
+        stream: Stream,
+        process_id: i32,
+        cancels: Arc<Cancels>,
+        parameters: Parameters,
+    ) -> Self {
+        Self {
+            stream,
+            process_id,
+            cancels,
+            initial: parameters.clone(),
+            parameters,
+            applied: 0,
+            status: TxStatus::Idle,
+            busy: false,
+            broken: None,
+            unread: Vec::new(),
+        }
+    }
+
+    /// The connection.
+    #[inline]
+    pub fn stream_mut(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
+    /// The pid of its process.
+    pub fn process_id(&self) -> i32 {
+        self.process_id
+    }
+
+    /// How what it runs is cancelled.
+    #[inline]
+    pub fn cancels(&self) -> &Arc<Cancels> {
+        &self.cancels
+    }
+
+    /// The parameters it reports, now.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The parameters it reported when it was opened: the defaults of this user in this database.
+    pub fn initial_parameters(&self) -> &Parameters {
+        &self.initial
+    }
+
+    /// Which client's parameters it has.
+    #[inline]
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// It has this client's parameters now; 0 if that is not known any more.
+    pub fn set_applied(&mut self, client: u64) {
+        self.applied = client;
+    }
+
+    /// Where it stands.
+    #[inline]
+    pub fn status(&self) -> TxStatus {
+        self.status
+    }
+
+    /// What its ReadyForQuery said.
+    #[inline]
+    pub fn set_status(&mut self, status: TxStatus) {
+        self.status = status;
+    }
+
+    /// A request is under way.
+    #[inline]
+    pub fn mark_busy(&mut self) {
+        self.busy = true;
+    }
+
+    /// Every request was answered.
+    #[inline]
+    pub fn mark_idle(&mut self) {
+        self.busy = false;
+    }
+
+    /// Whether the next one may use it: nothing under way, no transaction, nothing said against it.
+    pub fn is_reusable(&self) -> bool {
+        !self.busy && self.status == TxStatus::Idle && self.broken.is_none()
+    }
+
+    /// Takes notice of a message that whoever reads has seen.
+    pub fn absorb(&mut self, tag: u8, body: &[u8]) {
+        match tag {
+            backend::PARAMETER_STATUS => {
+                if let Some((name, value)) = parameter(body)
+                    && self.parameters.set(&name, &value)
+                {
+                    self.applied = 0;
+                }
+            }
+            backend::ERROR => {
+                let message = ServerMessage::parse(body);
+                if message.is_fatal() {
+                    self.broken = Some(HangUp::Fatal(message));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Bytes that came after a ReadyForQuery, for [`look`](Self::look).
+    #[inline]
+    pub fn keep_unread(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.unread.extend_from_slice(bytes);
+        }
+    }
+
+    /// Looks at an idle server without waiting: what it sent by itself is applied.
+    ///
+    /// While nothing came this makes no system call: the reactor knows.
+    ///
+    /// # Errors
+    /// It hung up, or said that it will, or sent what nobody asked for.
+    pub fn look(&mut self) -> Result<(), HangUp> {
+        if self.broken.is_none()
+            && let Err(hang_up) = self.look_now()
+        {
+            self.broken = Some(hang_up);
+        }
+        match &self.broken {
+            None => Ok(()),
+            Some(HangUp::Fatal(message)) => Err(HangUp::Fatal(message.clone())),
+            Some(HangUp::Io(error)) => Err(HangUp::Io(error.kind().into())),
+            Some(HangUp::Closed) => Err(HangUp::Closed),
+            Some(HangUp::Junk) => Err(HangUp::Junk),
+        }
+    }
+
+    fn look_now(&mut self) -> Result<(), HangUp> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut inbox = Inbox::default();
+        loop {
+            self.apply_unread()?;
+            match inbox.poll_fill(&mut cx, &mut self.stream) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(0)) => return Err(HangUp::Closed),
+                Poll::Ready(Ok(read)) => {
+                    self.unread.extend_from_slice(inbox.bytes());
+                    inbox.consume(read);
+                }
+                Poll::Ready(Err(error)) => return Err(HangUp::Io(error)),
+            }
+        }
+    }
+
+    fn apply_unread(&mut self) -> Result<(), HangUp> {
+        while let Some(header) = Header::parse(&self.unread).map_err(|_| HangUp::Junk)? {
+            header.at_most(UNASKED_AT_MOST).map_err(|_| HangUp::Junk)?;
+            if header.total > self.unread.len() {
+                return Ok(());
+            }
+            let rest = self.unread.split_off(header.total);
+            let message = std::mem::replace(&mut self.unread, rest);
+            match header.tag {
+                backend::NOTICE
+                | backend::NOTIFICATION
+                | backend::PARAMETER_STATUS
+                | backend::ERROR => {
+                    self.absorb(header.tag, &message[HEADER..]);
+                }
+                _ => return Err(HangUp::Junk),
+            }
+            if let Some(HangUp::Fatal(message)) = &self.broken {
+                return Err(HangUp::Fatal(message.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the bytes nobody looked at, for whoever reads next.
+    pub(super) fn take_unread(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.unread)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Says goodbye as far as the socket takes it at once; PostgreSQL notices the end of the stream anyway.
+        self.stream.write_now(&[frontend::TERMINATE, 0, 0, 0, 4]);
+    }
+}
+
+/// Reads a ParameterStatus.
+pub(super) fn parameter(body: &[u8]) -> Option<(String, String)> {
+    let (name, rest) = cstr(body)?;
+    let (value, _) = cstr(rest)?;
+    Some((
+        String::from_utf8_lossy(name).into_owned(),
+        String::from_utf8_lossy(value).into_owned(),
+    ))
+}

@@ -1,0 +1,114 @@
+//! A connection to a client or a server: TCP, Unix socket, or TLS over either.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connection. TLS states are boxed: they are large, and most connections of a sidecar have none.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP in clear.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+    /// TLS that we opened, towards a server.
+    TlsClient(Box<tokio_rustls::client::TlsStream<Stream>>),
+    /// TLS that we accepted, from a client.
+    TlsServer(Box<tokio_rustls::server::TlsStream<Stream>>),
+}
+
+/// A peer that vanished without a word is noticed after about this long of silence.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_RETRIES: u32 = 3;
+
+impl Stream {
+    /// A TCP connection with the options that every one of ours has: no delay, because whole answers are written at
+    /// once, and keep-alive.
+    ///
+    /// # Errors
+    /// The socket refuses an option.
+    pub fn tcp(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let keepalive = TcpKeepalive::new()
+            .with_time(KEEPALIVE)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_RETRIES);
+        SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+        Ok(Self::Tcp(stream))
+    }
+
+    /// A TCP connection that another thread accepted; it joins the reactor of this one.
+    ///
+    /// # Errors
+    /// The socket refuses an option or the reactor the socket.
+    pub fn from_accepted_tcp(stream: std::net::TcpStream) -> io::Result<Self> {
+        Self::tcp(TcpStream::from_std(stream)?)
+    }
+
+    /// Whether bytes are encrypted.
+    #[inline]
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Stream::TlsClient(_) | Stream::TlsServer(_))
+    }
+
+    /// Writes what the socket takes at once, without waiting; for a last word nobody waits for.
+    pub fn write_now(&mut self, bytes: &[u8]) {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let _ = Pin::new(&mut *self).poll_write(&mut cx, bytes);
+        let _ = Pin::new(self).poll_flush(&mut cx);
+    }
+}
+
+impl From<UnixStream> for Stream {
+    fn from(stream: UnixStream) -> Self {
+        Self::Unix(stream)
+    }
+}
+
+/// Calls one method of whatever the stream is.
+macro_rules! each {
+    ($self:ident, $method:ident $(, $argument:expr)*) => {
+        match $self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).$method($($argument),*),
+            Stream::Unix(stream) => Pin::new(stream).$method($($argument),*),
+            Stream::TlsClient(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
+            Stream::TlsServer(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    #[inline]
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        each!(self, poll_read, cx, buf)
+    }
+}
+
+impl AsyncWrite for Stream {
+    #[inline]
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, poll_write, cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, poll_flush, cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, poll_shutdown, cx)
+    }
+}
