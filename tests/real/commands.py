@@ -98,7 +98,7 @@ def demo(world, account, *arguments):
                                env=environment(TMPDIR=str(temporary), HOME=str(temporary)))
     try:
         yield process, out, err, temporary
-        until(f"no process is left: {belonging_to(temporary)}", lambda: not belonging_to(temporary), 5)
+        until(lambda: f"no process is left: {belonging_to(temporary)}", lambda: not belonging_to(temporary), 5)
         left = sorted(str(path.relative_to(temporary)) for path in temporary.rglob("*"))
         assert not left, f"the demo left {left[:10]}"
     finally:

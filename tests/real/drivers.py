@@ -25,7 +25,7 @@ def check_psql(world):
     sidecar.psql("-c", f"\\copy (select * from by_psql order by id) to '{target}'")
     assert target.read_text() == rows
     assert postgres.query("SELECT count(*) FROM by_psql") == "5000"
-    assert "by_psql_pkey" in sidecar.psql("-c", "\\d by_psql").stdout
+    assert "id|integer|" in sidecar.psql("-c", "\\d by_psql").stdout
     duplicate = ("-v", "VERBOSITY=verbose", "-c", "INSERT INTO by_psql VALUES (1, 'again')")
     failed = sidecar.psql(*duplicate, check=False)
     assert failed.returncode == 1 and "23505" in failed.stderr and "Key (id)=(1) already exists." in failed.stderr, failed.stderr

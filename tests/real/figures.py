@@ -30,7 +30,7 @@ def check_pgbench_counts(world):
             assert done == 8 * 150, f"pgbench -M {protocol} {name} did {done} transactions"
             expected = (before[0] + done, before[1] + done * queries)
             # pgbench may leave before the last answer it got has been counted; never may more be counted.
-            until(f"{protocol} {name}: {expected} counted, have {counts(sidecar)}", lambda: counts(sidecar) >= expected, 5)
+            until(lambda: f"{protocol} {name}: {expected} counted, have {counts(sidecar)}", lambda: counts(sidecar) >= expected, 5)
             assert counts(sidecar) == expected, f"{protocol} {name}: counted {counts(sidecar)}, pgbench did {expected}"
 
 
@@ -52,7 +52,7 @@ def check_connections_add_up(world):
         return taken == returned + held and opened - closed == live == seen and taken > 0
 
     last = []
-    until("checkouts, returns and connections add up", lambda: agree() or print(last[-1]), 10, 0.2)
+    until(lambda: f"checkouts, returns and connections add up: {last[-1]}", agree, 10, 0.2)
 
 
 def check_bounds_under_siege(world):
@@ -127,7 +127,7 @@ def check_prometheus(world):
         run = pgbench(sidecar, world.scratch / "select.sql", "-c", "8", "-j", "2", "-T", "3")
         out, err = run.communicate(timeout=60)
         assert run.returncode == 0, err[-1500:]
-        until("Prometheus has every figure of /metrics", lambda: not differences() or print("differ:", differences()[:5]), 15, 0.5)
+        until(lambda: f"Prometheus has every figure of /metrics; it lacks {differences()[:5]}", lambda: not differences(), 15, 0.5)
         rate = ask("rate(poolwatch_transactions_total[1m])")
         assert any(float(result["value"][1]) > 0 for result in rate), rate
     finally:

@@ -32,7 +32,7 @@ def environment(**more):
 
 
 def until(what, probe, limit=15.0, pause=0.02):
-    """The first true answer of `probe`; an error naming `what` when none came within `limit` seconds."""
+    """The first true answer of `probe`; an error naming `what` (a text, or a call that gives it) when none came in `limit` seconds."""
     end, last = time.monotonic() + limit, None
     while time.monotonic() < end:
         try:
@@ -42,7 +42,7 @@ def until(what, probe, limit=15.0, pause=0.02):
         except (OSError, subprocess.SubprocessError) as error:
             last = error
         time.sleep(pause)
-    raise AssertionError(f"not within {limit} s: {what} (last answer: {last!r})")
+    raise AssertionError(f"not within {limit} s: {what() if callable(what) else what} (last answer: {last!r})")
 
 
 def free_port():
