@@ -17,43 +17,46 @@ const TABLE: &[(u8, &str, &[&str])] = &[
     (0, "pgwire", &[]),
     (0, "sql", &[]),
     (1, "dsn", &["secret", "error"]),
-    (1, "tls", &["secret", "error"]),
+    // libpq's sslmode is part of a URL, so dsn holds it.
+    (2, "tls", &["dsn", "secret", "error"]),
     (1, "pool", &["error"]),
     (
-        2,
+        3,
         "backend",
         &["pgwire", "pool", "tls", "secret", "dsn", "error", "tasks"],
     ),
     (
-        2,
+        3,
         "control",
         &["pool", "tls", "secret", "dsn", "error", "tasks"],
     ),
-    (2, "metrics", &["pool", "error"]),
+    (3, "metrics", &["pool", "error"]),
     (
-        3,
+        4,
         "auth",
         &["pgwire", "control", "tls", "secret", "metrics", "error"],
     ),
-    (3, "query", &["sql", "metrics", "error", "tasks"]),
-    (3, "clients", &["metrics", "error"]),
+    (4, "query", &["sql", "metrics", "error", "tasks"]),
+    (4, "clients", &["metrics", "error"]),
     (
-        3,
+        4,
         "cluster",
         &[
-            "control", "backend", "pool", "sql", "secret", "dsn", "metrics", "error", "tasks",
+            // The base set: what a client sent at login, applied to a server at checkout.
+            "pgwire", "control", "backend", "pool", "sql", "secret", "dsn", "metrics", "error",
+            "tasks",
         ],
     ),
-    (5, "status", &["pool", "cluster", "query", "clients"]),
+    (6, "status", &["pool", "cluster", "query", "clients"]),
     (
-        6,
+        7,
         "http",
         &[
             "status", "metrics", "cluster", "query", "clients", "tls", "secret", "error", "tasks",
         ],
     ),
     (
-        7,
+        8,
         "proxy",
         &[
             "auth", "cluster", "clients", "query", "backend", "pool", "pgwire", "sql", "tls",
@@ -61,7 +64,7 @@ const TABLE: &[(u8, &str, &[&str])] = &[
         ],
     ),
     (
-        8,
+        9,
         "config",
         &[
             "error",
@@ -86,9 +89,13 @@ const TABLE: &[(u8, &str, &[&str])] = &[
         ],
     ),
     // The command line turns into settings that override others; it starts nothing.
-    (9, "cli", &["config", "dsn", "secret", "telemetry", "error"]),
-    (10, "app", &[EVERYTHING_BELOW]),
-    (11, "ops", &[EVERYTHING_BELOW]),
+    (
+        10,
+        "cli",
+        &["config", "dsn", "secret", "telemetry", "error"],
+    ),
+    (11, "app", &[EVERYTHING_BELOW]),
+    (12, "ops", &[EVERYTHING_BELOW]),
 ];
 
 /// Stands for all modules of lower layers.
@@ -223,6 +230,10 @@ fn what_is_no_import_is_left_alone() {
             "mod a { mod b {} } mod c { use super::super::event; }",
         ),
         ("main.rs", "use poolwatch::{cli, app::App};"),
+        (
+            "tls/mod.rs",
+            "#[error(\"{path}\", path = path.display())] struct S;",
+        ),
         ("ops/demo.rs", "use crate::app::App; use crate::cli;"),
     ];
     for (path, text) in innocent {
@@ -367,7 +378,9 @@ fn imports(tokens: &[Token<'_>], home: &[String]) -> Vec<(usize, String)> {
                 }
             }
             // A file taken from elsewhere would be read here under the wrong module.
-            "path" if text(at + 1) == "=" && at > 0 && matches!(text(at - 1), "[" | ",") => {
+            "path"
+                if text(at + 1) == "=" && at > 1 && text(at - 1) == "[" && text(at - 2) == "#" =>
+            {
                 found.push((tokens[at].line, "#[path]".to_owned()));
             }
             "crate" | "poolwatch" if text(at + 1) == "::" => {

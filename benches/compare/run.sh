@@ -12,6 +12,7 @@
 # PGBOUNCER      the PgBouncer to compare with (default: built once by build-pgbouncer beside this file)
 # THREADS        poolwatch's data-path threads (default: its own default)
 # SIZE           servers each pool may open    (default: 25 + 10)
+# SCALE          of pgbench's tables           (default: 10, a million rows)
 # VARIANTS       further poolwatch endpoints, each NAME:KEY=VALUE+KEY=VALUE with its settings as environment variables, for
 #                example "ping_always:POOLWATCH_POOL__PRE_PING_AFTER=0s"
 # Everything runs as it is delivered: pre-ping on, metrics on. PgBouncer and PostgreSQL refuse to run as root, so as root they
@@ -53,6 +54,7 @@ pids+=($!)
 wait_for "PostgreSQL accepts connections" ready "$pg_port"
 server_pid=$(head -n 1 "$work/pg/data/postmaster.pid")
 "$bin/psql" -Xq -h 127.0.0.1 -p "$pg_port" -U app postgres -c 'CREATE DATABASE app'
+"$bin/pgbench" -i -q -s "${SCALE:-10}" -h 127.0.0.1 -p "$pg_port" -U app app >"$work/pgbench.log" 2>&1
 endpoints=$work/endpoints
 echo "name=direct,port=$pg_port,user=app,db=app,pids=none" >"$endpoints"
 
