@@ -1,297 +1,268 @@
-//! From nothing to the first ReadyForQuery: resolve, connect, encrypt, log in, take in what the server says of itself.
+//! Opening a connection: name, socket, TLS, login.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, timeout, timeout_at};
 
-use super::auth;
-use super::cancel::{Peer, Route};
-use super::error::{ConnectError, HangUp, Phase, ProtocolError};
+use super::authenticate::authenticate;
+use super::cancels::Cancels;
+use super::error::{ConnectError, Phase};
 use super::parameters::Parameters;
-use super::server::{Login, Server, TxStatus};
-use super::target::Target;
-use super::wire::{SMALL, Wire, take_i32, take_text};
-use crate::dsn::{Host, HostPort};
-use crate::pgwire::fields::ServerMessage;
-use crate::pgwire::frontend;
-use crate::tls::{ClientTls, Encryption, Keepalive, Stream};
+use super::server::{Server, parameter};
+use super::target::{CancelToken, Target};
+use crate::dsn::{Host, HostPort, SslMode};
+use crate::pgwire::{CancelKey, HEADER, Header, ServerMessage, backend};
+use crate::tls::{ClientTls, Stream};
 
-/// The longest cancel key that protocol 3.2 allows.
-const LONGEST_KEY: usize = 256;
+/// No message of a login is longer than this.
+const LOGIN_MESSAGE: usize = 1 << 16;
 
-/// What a connection needs below the login; a login and a cancel request share it.
-pub(super) struct Link<'a> {
-    pub(super) host: &'a HostPort,
-    pub(super) tls: &'a ClientTls,
-    pub(super) keepalive: Keepalive,
-}
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// Opens a connection within the target's limit. An expired limit tells what was waited for.
-pub(super) async fn connect(target: &Target) -> Result<Server, ConnectError> {
-    let mut phase = Phase::Resolve;
-    let deadline = Instant::now() + target.connect_timeout;
-    match timeout_at(deadline, attempts(target, deadline, &mut phase)).await {
-        Ok(connected) => connected,
-        Err(_) => Err(ConnectError::Timeout {
-            host: target.host.clone(),
-            phase,
-            after: target.connect_timeout,
-        }),
+impl Server {
+    /// Opens a connection and logs in; hosts are tried in order, within one limit.
+    ///
+    /// # Errors
+    /// The last host's, naming what was waited for where the time ran out.
+    pub async fn connect(target: &Target) -> Result<Self, ConnectError> {
+        let mut phase = Phase::Resolve;
+        match tokio::time::timeout(target.connect_timeout, connect_any(target, &mut phase)).await {
+            Ok(result) => result,
+            Err(_) => Err(ConnectError::Timeout {
+                phase,
+                limit: target.connect_timeout,
+            }),
+        }
     }
 }
 
-/// Tries the treatments of encryption that the sslmode allows, in its order.
-async fn attempts(
-    target: &Target,
-    deadline: Instant,
-    phase: &mut Phase,
-) -> Result<Server, ConnectError> {
-    let treatments = match target.host.host {
-        // PostgreSQL does not encrypt Unix sockets, and libpq does not ask it to.
-        Host::Unix(_) => &[Encryption::None][..],
-        Host::Tcp(_) => target.tls.attempts(),
-    };
-    let mut first_failure = None;
-    for (number, &encryption) in treatments.iter().enumerate() {
-        let is_last = number + 1 == treatments.len();
-        match attempt(target, encryption, deadline, phase).await {
+async fn connect_any(target: &Target, phase: &mut Phase) -> Result<Server, ConnectError> {
+    let mut last = None;
+    for host in &target.hosts {
+        match connect_one(target, host, phase).await {
             Ok(server) => return Ok(server),
-            Err(error) if !is_last && may_depend_on_encryption(&error) => {
-                first_failure = Some(error);
-            }
-            // That the other treatment is not to be had explains less than why the first one failed.
-            Err(error) => {
-                return Err(match first_failure {
-                    Some(first) if may_depend_on_encryption(&error) => first,
-                    _ => error,
-                });
-            }
+            // A host that answered and refused is the right one: another would not know better.
+            Err(error @ ConnectError::Rejected(_)) => return Err(error),
+            Err(error) => last = Some(error),
         }
     }
-    // `treatments` is never empty, and its last attempt returned.
-    Err(first_failure.unwrap_or_else(|| ConnectError::TlsRefused {
-        host: target.host.clone(),
-    }))
+    Err(last.unwrap_or(ConnectError::Closed(Phase::Connect)))
 }
 
-/// Whether a failure may be cured by encrypting, or by not encrypting: the handshake failed, or no line of `pg_hba.conf`
-/// matches (28000). A wrong password is not retried: it would be sent again, perhaps in clear, to fail again.
-fn may_depend_on_encryption(error: &ConnectError) -> bool {
-    match error {
-        ConnectError::Tls { .. } | ConnectError::TlsRefused { .. } => true,
-        ConnectError::Rejected(message) => message.code == "28000",
-        _ => false,
-    }
-}
-
-async fn attempt(
+async fn connect_one(
     target: &Target,
-    encryption: Encryption,
-    deadline: Instant,
+    host: &HostPort,
     phase: &mut Phase,
 ) -> Result<Server, ConnectError> {
-    let link = Link {
-        host: &target.host,
-        tls: &target.tls,
-        keepalive: target.keepalive,
-    };
-    let (stream, peer) = open(&link, deadline, phase).await?;
-    let stream = encrypt(&link, stream, encryption, phase).await?;
-    let route = Route {
-        host: target.host.clone(),
-        peer,
-        tls: target.tls.clone(),
-        encryption: match stream.is_encrypted() {
-            true => Encryption::Always,
-            false => Encryption::None,
-        },
-        keepalive: target.keepalive,
-    };
-    let mut wire = Wire::new(stream);
+    let mut stream = open_stream(host, &target.tls, phase).await?;
     *phase = Phase::Login;
-    let own = [("user", &*target.user), ("database", &*target.database)];
-    let more = target.startup.iter();
-    let startup = own
-        .into_iter()
-        .chain(more.map(|(name, value)| (&**name, &**value)));
-    let startup = frontend::startup(startup)?;
-    let lost = |phase: Phase| {
-        move |source| ConnectError::Lost {
-            host: target.host.clone(),
-            phase,
-            source,
-        }
-    };
-    wire.send(&startup).await.map_err(lost(Phase::Login))?;
-    auth::log_in(&mut wire, target).await?;
-    *phase = Phase::Ready;
-    let login = await_ready(&mut wire).await.map_err(|end| match end {
-        HangUp::Fatal(message) => ConnectError::Rejected(message),
-        other => lost(Phase::Ready)(other),
-    })?;
-    Ok(Server::assemble(wire, login, route))
-}
-
-/// Opens the socket: each address of the host in turn, until one answers.
-async fn open(
-    link: &Link<'_>,
-    deadline: Instant,
-    phase: &mut Phase,
-) -> Result<(Stream, Peer), ConnectError> {
-    let name = match &link.host.host {
-        Host::Unix(directory) => {
-            *phase = Phase::Connect;
-            let peer = Peer::Unix(directory.join(format!(".s.PGSQL.{}", link.host.port)));
-            return Ok((open_peer(link, &peer).await?, peer));
-        }
-        Host::Tcp(name) => name,
-    };
-    *phase = Phase::Resolve;
-    let addresses = resolve(name, link.host).await?;
-    *phase = Phase::Connect;
-    let mut failure = None;
-    for (number, address) in addresses.iter().enumerate() {
-        let peer = Peer::Tcp(*address);
-        // An address that does not answer may use up its share of the time, not that of those behind it.
-        let left = deadline.saturating_duration_since(Instant::now());
-        let share = left / u32::try_from(addresses.len() - number).unwrap_or(u32::MAX);
-        match timeout(share, open_peer(link, &peer)).await {
-            Ok(Ok(stream)) => return Ok((stream, peer)),
-            Ok(Err(error)) => failure = Some(error),
-            Err(_) => failure = Some(refused(link.host, io::ErrorKind::TimedOut.into())),
-        }
-    }
-    Err(failure.unwrap_or_else(|| ConnectError::Resolve {
-        host: link.host.clone(),
-        source: io::Error::new(io::ErrorKind::NotFound, "the name has no address"),
-    }))
-}
-
-async fn resolve(name: &str, host: &HostPort) -> Result<Vec<SocketAddr>, ConnectError> {
-    if let Ok(address) = name.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, host.port)]);
-    }
-    match tokio::net::lookup_host((name, host.port)).await {
-        Ok(addresses) => Ok(addresses.collect()),
-        Err(source) => Err(ConnectError::Resolve {
-            host: host.clone(),
-            source,
-        }),
-    }
-}
-
-/// Opens a socket to an address that is known.
-pub(super) async fn open_peer(link: &Link<'_>, peer: &Peer) -> Result<Stream, ConnectError> {
-    let opened = match peer {
-        Peer::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
-        Peer::Tcp(address) => match TcpStream::connect(address).await {
-            Ok(socket) => Stream::tcp(socket, link.keepalive),
-            Err(error) => Err(error),
-        },
-    };
-    opened.map_err(|source| refused(link.host, source))
-}
-
-fn refused(host: &HostPort, source: io::Error) -> ConnectError {
-    ConnectError::Io {
+    send_startup(&mut stream, target).await?;
+    authenticate(&mut stream, target).await?;
+    let (key, parameters) = read_greeting(&mut stream).await?;
+    let token = CancelToken {
         host: host.clone(),
-        source,
-    }
+        tls: target.tls.clone(),
+        limit: target.connect_timeout.min(Duration::from_secs(10)),
+        key: key.clone(),
+    };
+    Ok(Server::new(
+        stream,
+        key.process_id,
+        Cancels::new(token),
+        parameters,
+    ))
 }
 
-/// Asks for encryption as the treatment says, and makes it.
-pub(super) async fn encrypt(
-    link: &Link<'_>,
-    stream: Stream,
-    encryption: Encryption,
+/// A socket to the host, encrypted as the mode asks.
+pub(super) async fn open_stream(
+    host: &HostPort,
+    tls: &ClientTls,
     phase: &mut Phase,
 ) -> Result<Stream, ConnectError> {
-    let (mut socket, name) = match (stream, &link.host.host) {
-        (Stream::Tcp(socket), Host::Tcp(name)) if encryption != Encryption::None => (socket, name),
-        (stream, _) => return Ok(stream),
+    *phase = Phase::Resolve;
+    let name = match &host.host {
+        // libpq too speaks no TLS over a Unix socket, whatever the mode.
+        Host::Unix(directory) => return open_unix(directory, host.port, phase).await,
+        Host::Tcp(name) => name,
     };
-    *phase = Phase::TlsRequest;
-    let asked = async {
-        socket.write_all(&frontend::ssl_request()).await?;
-        // One byte and no more: whatever came behind it in clear must not be taken for something encrypted.
-        socket.read_u8().await
+    let addresses = tokio::net::lookup_host((name.as_str(), host.port))
+        .await
+        .map_err(|source| ConnectError::Resolve {
+            host: host.to_string(),
+            source,
+        })?;
+    *phase = Phase::Connect;
+    let io = |source| ConnectError::Io {
+        phase: Phase::Connect,
+        source,
     };
-    let answer = asked.await.map_err(|source| ConnectError::Lost {
-        host: link.host.clone(),
-        phase: Phase::TlsRequest,
-        source: source.into(),
-    })?;
-    match (answer, encryption) {
-        (b'S', _) => {
-            *phase = Phase::TlsHandshake;
-            let encrypted = link.tls.handshake(name, socket).await;
-            encrypted.map_err(|source| ConnectError::Tls {
-                host: link.host.clone(),
-                source,
-            })
-        }
-        (b'N', Encryption::IfOffered) => Ok(Stream::Tcp(socket)),
-        (b'N', _) => Err(ConnectError::TlsRefused {
-            host: link.host.clone(),
-        }),
-        // `E`, too: an error from before the server knows its protocol is not authenticated and not to be shown.
-        (tag, _) => Err(ConnectError::Lost {
-            host: link.host.clone(),
-            phase: Phase::TlsRequest,
-            source: ProtocolError::Unexpected {
-                tag,
-                expected: "S or N",
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host's name has no address");
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(socket) => {
+                let stream = Stream::tcp(socket).map_err(io)?;
+                *phase = Phase::Tls;
+                return negotiate_tls(stream, name, tls).await;
             }
-            .into(),
+            Err(error) => last = error,
+        }
+    }
+    Err(io(last))
+}
+
+async fn open_unix(
+    directory: &std::path::Path,
+    port: u16,
+    phase: &mut Phase,
+) -> Result<Stream, ConnectError> {
+    *phase = Phase::Connect;
+    let path = directory.join(format!(".s.PGSQL.{port}"));
+    let socket = UnixStream::connect(&path).await;
+    socket.map(Stream::from).map_err(|source| ConnectError::Io {
+        phase: Phase::Connect,
+        source,
+    })
+}
+
+async fn negotiate_tls(
+    mut stream: Stream,
+    host: &str,
+    tls: &ClientTls,
+) -> Result<Stream, ConnectError> {
+    if matches!(tls.mode(), SslMode::Disable | SslMode::Allow) {
+        return Ok(stream);
+    }
+    let io = |source| ConnectError::Io {
+        phase: Phase::Tls,
+        source,
+    };
+    stream.write_all(&SSL_REQUEST).await.map_err(io)?;
+    // One byte and no more: what follows it belongs to TLS.
+    match stream.read_u8().await.map_err(io)? {
+        b'S' => tls.connect(host, stream).await.map_err(io),
+        b'N' if tls.mode() == SslMode::Prefer => Ok(stream),
+        b'N' => Err(ConnectError::NoTls),
+        backend::ERROR => {
+            let mut head = [backend::ERROR, 0, 0, 0, 0];
+            stream.read_exact(&mut head[1..]).await.map_err(io)?;
+            let body = read_body(&mut stream, head, Phase::Tls).await?;
+            Err(ConnectError::Rejected(ServerMessage::parse(&body)))
+        }
+        tag => Err(ConnectError::Unexpected {
+            phase: Phase::Tls,
+            tag,
         }),
     }
 }
 
-/// Takes in what the server says of itself between the login and the first ReadyForQuery. Any error here is the end, so it
-/// comes back as [`HangUp::Fatal`].
-async fn await_ready(wire: &mut Wire) -> Result<Login, HangUp> {
+async fn send_startup(stream: &mut Stream, target: &Target) -> Result<(), ConnectError> {
+    let mut packet = vec![0; 4];
+    packet.extend_from_slice(&(3_u32 << 16).to_be_bytes());
+    let own = [
+        ("user", target.user.as_str()),
+        ("database", target.database.as_str()),
+    ];
+    let more = target
+        .startup
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    for text in own
+        .into_iter()
+        .chain(more)
+        .flat_map(|(name, value)| [name, value])
+    {
+        packet.extend_from_slice(text.as_bytes());
+        packet.push(0);
+    }
+    packet.push(0);
+    let length = u32::try_from(packet.len()).unwrap_or(u32::MAX);
+    packet[..4].copy_from_slice(&length.to_be_bytes());
+    send(stream, &packet).await
+}
+
+/// What follows a login: parameters, the cancel key, ReadyForQuery.
+async fn read_greeting(stream: &mut Stream) -> Result<(CancelKey, Parameters), ConnectError> {
+    let mut key = CancelKey {
+        process_id: 0,
+        secret: Box::default(),
+    };
     let mut parameters = Parameters::default();
-    let mut process_id = 0;
-    let mut cancel_key: Box<[u8]> = Box::default();
     loop {
-        let message = wire.receive(SMALL).await?;
-        let tag = message.tag;
-        let malformed = ProtocolError::Malformed { tag };
-        let mut body = &message.body[..];
+        let (tag, body) = read_message(stream).await?;
         match tag {
-            b'S' => {
-                let name = take_text(&mut body).ok_or(malformed)?;
-                let value = take_text(&mut body).ok_or(malformed)?;
-                parameters.set(
-                    &String::from_utf8_lossy(name),
-                    &String::from_utf8_lossy(value),
-                );
+            backend::PARAMETER_STATUS => {
+                if let Some((name, value)) = parameter(&body) {
+                    parameters.set(&name, &value);
+                }
             }
             b'K' => {
-                process_id = take_i32(&mut body).ok_or(malformed)?;
-                if body.len() > LONGEST_KEY {
-                    return Err(malformed.into());
-                }
-                cancel_key = body.into();
+                let (process_id, secret) =
+                    body.split_first_chunk::<4>()
+                        .ok_or(ConnectError::Unexpected {
+                            phase: Phase::Login,
+                            tag,
+                        })?;
+                key = CancelKey {
+                    process_id: i32::from_be_bytes(*process_id),
+                    secret: secret.into(),
+                };
             }
-            b'Z' => {
-                let status = body.first().copied().and_then(TxStatus::from_byte);
-                return Ok(Login {
-                    parameters,
-                    process_id,
-                    cancel_key,
-                    status: status.ok_or(malformed)?,
-                });
-            }
-            b'E' => return Err(HangUp::Fatal(Box::new(ServerMessage::parse(body)))),
-            b'N' | b'A' => {}
-            _ => {
-                let expected = "ReadyForQuery";
-                return Err(ProtocolError::Unexpected { tag, expected }.into());
-            }
+            backend::NOTICE => {}
+            backend::READY_FOR_QUERY => return Ok((key, parameters)),
+            tag => return Err(unexpected(tag, &body)),
         }
     }
+}
+
+/// An ErrorResponse is PostgreSQL's refusal, anything else out of place.
+pub(super) fn unexpected(tag: u8, body: &[u8]) -> ConnectError {
+    match tag {
+        backend::ERROR => ConnectError::Rejected(ServerMessage::parse(body)),
+        tag => ConnectError::Unexpected {
+            phase: Phase::Login,
+            tag,
+        },
+    }
+}
+
+pub(super) async fn send(stream: &mut Stream, bytes: &[u8]) -> Result<(), ConnectError> {
+    let io = |source| ConnectError::Io {
+        phase: Phase::Login,
+        source,
+    };
+    stream.write_all(bytes).await.map_err(io)?;
+    stream.flush().await.map_err(io)
+}
+
+/// Reads one message of a login.
+pub(super) async fn read_message(stream: &mut Stream) -> Result<(u8, Vec<u8>), ConnectError> {
+    let mut head = [0; HEADER];
+    if let Err(source) = stream.read_exact(&mut head).await {
+        return Err(match source.kind() {
+            io::ErrorKind::UnexpectedEof => ConnectError::Closed(Phase::Login),
+            _ => ConnectError::Io {
+                phase: Phase::Login,
+                source,
+            },
+        });
+    }
+    Ok((head[0], read_body(stream, head, Phase::Login).await?))
+}
+
+async fn read_body(
+    stream: &mut Stream,
+    head: [u8; HEADER],
+    phase: Phase,
+) -> Result<Vec<u8>, ConnectError> {
+    let Some(header) = Header::parse(&head)? else {
+        return Err(ConnectError::Closed(phase));
+    };
+    let mut body = vec![0; header.at_most(LOGIN_MESSAGE)?.total - HEADER];
+    stream
+        .read_exact(&mut body)
+        .await
+        .map_err(|source| ConnectError::Io { phase, source })?;
+    Ok(body)
 }

@@ -1,326 +1,189 @@
-//! What can go wrong with a server connection: while it is opened, while it is used, while it lies idle.
+//! What goes wrong with servers, with the text and SQLSTATE a client is given for it.
 
-use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::dsn::HostPort;
-use crate::error::{Class, ClientError};
-use crate::pgwire::fields::ServerMessage;
-use crate::pgwire::frontend::EncodeError;
-use crate::tls::TlsError;
+use crate::error::{Class, ClientError, chain};
+use crate::pgwire::{FrameError, ServerMessage};
 
-/// What a connection attempt was waiting for.
+/// How far opening a connection had come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// The host's addresses.
+    /// The host's name.
     Resolve,
-    /// The TCP or Unix connection.
+    /// The connection.
     Connect,
-    /// The answer to the request for encryption.
-    TlsRequest,
-    /// The TLS handshake.
-    TlsHandshake,
-    /// The login.
+    /// The answer to SSLRequest, and TLS.
+    Tls,
+    /// The login, up to the first ReadyForQuery.
     Login,
-    /// The first ReadyForQuery, after the login.
-    Ready,
+    /// A cancel request.
+    Cancel,
 }
 
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Phase::Resolve => "name resolution",
+            Phase::Resolve => "the host's name",
             Phase::Connect => "the connection",
-            Phase::TlsRequest => "the answer to the TLS request",
-            Phase::TlsHandshake => "the TLS handshake",
+            Phase::Tls => "TLS",
             Phase::Login => "the login",
-            Phase::Ready => "the server to be ready after the login",
+            Phase::Cancel => "the cancel request",
         })
     }
 }
 
-/// Why no server connection could be opened.
+/// Why a connection to PostgreSQL could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The host's name has no address that could be found.
+    /// The name has no address.
     #[error("could not resolve {host}")]
     Resolve {
         /// The host.
-        host: HostPort,
-        /// Why.
+        host: String,
+        /// Why not.
         #[source]
         source: io::Error,
     },
-    /// Refused, unreachable, no such socket: the last address tried.
-    #[error("could not connect to {host}")]
+    /// The transport failed.
+    #[error("{phase} failed")]
     Io {
-        /// The host.
-        host: HostPort,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The limit for the whole attempt ran out.
-    #[error("no connection to {host} within {after:?}: timed out waiting for {phase}")]
-    Timeout {
-        /// The host.
-        host: HostPort,
-        /// What was waited for at that moment.
+        /// At what.
         phase: Phase,
-        /// The limit.
-        after: Duration,
-    },
-    /// Encryption is required and the server has none.
-    #[error("{host} does not offer TLS, which the sslmode requires")]
-    TlsRefused {
-        /// The host.
-        host: HostPort,
-    },
-    /// The TLS handshake failed.
-    #[error("could not encrypt the connection to {host}")]
-    Tls {
-        /// The host.
-        host: HostPort,
-        /// Why.
-        #[source]
-        source: TlsError,
-    },
-    /// The server asks for a password and there is none.
-    #[error("{host} asks for a password ({method}), and none is configured")]
-    PasswordNeeded {
-        /// The host.
-        host: HostPort,
-        /// The method it asked for.
-        method: &'static str,
-    },
-    /// The server asks for an authentication that poolwatch does not do.
-    #[error("{host} asks for an authentication that is not supported: {method}")]
-    UnsupportedAuth {
-        /// The host.
-        host: HostPort,
-        /// What it asked for.
-        method: String,
-    },
-    /// The SCRAM exchange failed on our side: the server could not prove that it knows the password, or sent nonsense.
-    #[error("SCRAM authentication with {host} failed")]
-    Scram {
-        /// The host.
-        host: HostPort,
         /// Why.
         #[source]
         source: io::Error,
     },
-    /// The server refused, in its own words.
-    #[error("{0}")]
-    Rejected(Box<ServerMessage>),
-    /// The connection was lost before it was ready.
-    #[error("the connection to {host} was lost while waiting for {phase}")]
-    Lost {
-        /// The host.
-        host: HostPort,
+    /// It took too long.
+    #[error("{phase} took longer than {limit:?}")]
+    Timeout {
         /// What was waited for.
         phase: Phase,
-        /// How it ended.
-        #[source]
-        source: HangUp,
+        /// How long.
+        limit: Duration,
     },
-    /// A user, database, password or parameter that cannot be sent.
+    /// The server ended the connection without a word.
+    #[error("the server closed the connection during {0}")]
+    Closed(Phase),
+    /// TLS is asked for, and the server has none.
+    #[error("the server does not support TLS, but sslmode asks for it")]
+    NoTls,
+    /// The server wants a password, and the URL has none.
+    #[error("the server asks for a password, and the upstream URL has none")]
+    NoPassword,
+    /// The server wants a method that is not spoken here.
+    #[error(
+        "the server asks for the authentication method {0}, which is not supported (trust, password, md5, scram-sha-256 are)"
+    )]
+    Method(&'static str),
+    /// SCRAM failed: the server could not prove that it knows the password, or answered nonsense.
+    #[error("SCRAM authentication failed")]
+    Scram(#[source] io::Error),
+    /// PostgreSQL refused.
+    #[error("{}", .0.message)]
+    Rejected(ServerMessage),
+    /// The server sent something that is no answer.
+    #[error("unexpected message {tag:?} during {phase}", tag = char::from(*tag))]
+    Unexpected {
+        /// When.
+        phase: Phase,
+        /// What.
+        tag: u8,
+    },
+    /// The server sent something that is no message.
     #[error(transparent)]
-    Encode(#[from] EncodeError),
+    Frame(#[from] FrameError),
 }
 
-impl ClientError for ConnectError {
-    fn class(&self) -> Class {
+impl ConnectError {
+    /// What PostgreSQL itself said, if it refused.
+    pub fn server_error(&self) -> Option<&ServerMessage> {
         match self {
-            Self::Resolve { .. }
-            | Self::Io { .. }
-            | Self::Timeout { .. }
-            | Self::TlsRefused { .. }
-            | Self::Tls { .. } => Class::Connect,
-            Self::PasswordNeeded { .. } | Self::UnsupportedAuth { .. } | Self::Scram { .. } => {
-                Class::Authentication
-            }
-            Self::Rejected(message) if message.code.starts_with("28") => Class::Authentication,
-            Self::Rejected(message) if message.code.starts_with("3D") => Class::Rejected,
-            Self::Rejected(_) => Class::Connect,
-            Self::Lost { .. } => Class::ServerLost,
-            Self::Encode(_) => Class::Rejected,
-        }
-    }
-
-    /// The server's own where it gave one. A login that fails for lack of the right set-up on our side is a connection that
-    /// could not be established, not the client's wrong password.
-    fn sqlstate(&self) -> &str {
-        match self {
-            Self::Rejected(message) if message.code.len() == 5 => &message.code,
-            Self::PasswordNeeded { .. } | Self::UnsupportedAuth { .. } | Self::Scram { .. } => {
-                Class::Connect.sqlstate()
-            }
-            _ => self.class().sqlstate(),
-        }
-    }
-
-    fn client_hint(&self) -> Option<String> {
-        match self {
-            Self::Rejected(message) => message.hint.clone(),
+            ConnectError::Rejected(message) => Some(message),
             _ => None,
         }
     }
 }
 
-/// The server did not keep to the protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ProtocolError {
-    /// A length that no message can have.
-    #[error("message {tag:?} declares the impossible length {length}", tag = char::from(*tag))]
-    BadLength {
-        /// The message's type byte.
-        tag: u8,
-        /// The declared length.
-        length: u32,
-    },
-    /// A message longer than we take in at this point.
-    #[error("message {tag:?} of {length} bytes is longer than the {limit} allowed here", tag = char::from(*tag))]
-    TooLong {
-        /// The message's type byte.
-        tag: u8,
-        /// The declared length.
-        length: u32,
-        /// The most we take.
-        limit: usize,
-    },
-    /// A message that has no place here.
-    #[error("message {tag:?} came where {expected} was expected", tag = char::from(*tag))]
-    Unexpected {
-        /// The message's type byte.
-        tag: u8,
-        /// What should have come.
-        expected: &'static str,
-    },
-    /// A message whose content cannot be read.
-    #[error("message {tag:?} is malformed", tag = char::from(*tag))]
-    Malformed {
-        /// The message's type byte.
-        tag: u8,
-    },
+impl ClientError for ConnectError {
+    fn class(&self) -> Class {
+        Class::Connect
+    }
+
+    fn sqlstate(&self) -> &str {
+        self.server_error()
+            .map_or(Class::Connect.sqlstate(), |message| &message.code)
+    }
+
+    fn client_message(&self) -> String {
+        match self {
+            ConnectError::Rejected(message) => message.message.clone(),
+            other => format!("could not connect to PostgreSQL: {}", chain(other)),
+        }
+    }
 }
 
-/// How a server connection ended without our doing.
-#[derive(Debug, Clone, thiserror::Error)]
+/// What a look at an idle server found: it is gone, or about to be.
+#[derive(Debug, thiserror::Error)]
 pub enum HangUp {
-    /// End of file.
+    /// It closed the connection.
     #[error("the server closed the connection")]
     Closed,
-    /// A socket error, encryption included.
-    #[error("the connection to the server broke")]
-    Socket(#[source] Arc<io::Error>),
-    /// The server said goodbye (57P01 shutdown, 57P05 idle session timeout …).
-    #[error("the server ended the connection: {0}")]
-    Fatal(Box<ServerMessage>),
-    /// What came is not PostgreSQL's protocol; nothing after it can be trusted.
-    #[error("the server broke the protocol")]
-    Protocol(#[from] ProtocolError),
+    /// The transport failed.
+    #[error("the connection broke")]
+    Io(#[source] io::Error),
+    /// It said that it ends.
+    #[error("{}", .0.message)]
+    Fatal(ServerMessage),
+    /// It sent something that is no message, or one that nobody asked for.
+    #[error("the server sent something unexpected")]
+    Junk,
 }
 
-impl From<io::Error> for HangUp {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::Closed,
-            _ => Self::Socket(Arc::new(error)),
-        }
-    }
-}
-
-impl ClientError for HangUp {
-    fn class(&self) -> Class {
-        Class::ServerLost
-    }
-
-    fn sqlstate(&self) -> &str {
-        match self {
-            Self::Fatal(message) if message.code.len() == 5 => &message.code,
-            _ => self.class().sqlstate(),
-        }
-    }
-}
-
-/// Why a question of our own has no answer.
+/// Why a statement of ours failed.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// The server answered with an error; the connection is still good.
-    #[error("{0}")]
-    Server(Box<ServerMessage>),
-    /// The connection is gone.
-    #[error("the connection was lost during a query")]
-    Lost(#[from] HangUp),
-    /// Another request is outstanding, so an answer could not be told from its answers.
-    #[error("the connection is busy with another request")]
-    Busy,
-    /// The answer is larger than questions of our own may have.
-    #[error("the answer is larger than {limit} bytes")]
-    TooLarge {
-        /// The most that is kept.
-        limit: usize,
-    },
-    /// A query that cannot be sent.
+    /// The transport failed.
+    #[error("the connection broke")]
+    Io(#[from] io::Error),
+    /// The server ended the connection.
+    #[error("the server closed the connection")]
+    Closed,
+    /// PostgreSQL answered with an error; the connection is fine unless it was FATAL.
+    #[error("{}", .0.message)]
+    Server(ServerMessage),
+    /// The server sent something that is no message.
     #[error(transparent)]
-    Encode(#[from] EncodeError),
+    Frame(#[from] FrameError),
 }
 
-impl ClientError for QueryError {
-    fn class(&self) -> Class {
+impl QueryError {
+    /// What PostgreSQL itself said.
+    pub fn server_error(&self) -> Option<&ServerMessage> {
         match self {
-            Self::Server(_) | Self::Lost(_) => Class::ServerLost,
-            Self::Busy | Self::TooLarge { .. } | Self::Encode(_) => Class::Internal,
-        }
-    }
-
-    fn sqlstate(&self) -> &str {
-        match self {
-            Self::Server(message) if message.code.len() == 5 => &message.code,
-            Self::Lost(hang_up) => hang_up.sqlstate(),
-            _ => self.class().sqlstate(),
+            QueryError::Server(message) => Some(message),
+            _ => None,
         }
     }
 }
 
-/// An error of the pool's manager.
+/// What the manager of servers reports to a pool.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// No connection could be opened.
-    #[error(transparent)]
+    /// A connect failed.
+    #[error("could not connect to PostgreSQL")]
     Connect(#[from] ConnectError),
-    /// The ping failed.
-    #[error(transparent)]
+    /// A ping failed.
+    #[error("the server did not answer a ping")]
     Ping(#[from] QueryError),
-    /// The ping was answered by something else than an answer to a ping.
-    #[error("the server answered a ping as if it were a query")]
-    OddPing,
 }
 
-impl ClientError for ServerError {
-    fn class(&self) -> Class {
+impl ServerError {
+    /// What PostgreSQL itself said.
+    pub fn server_error(&self) -> Option<&ServerMessage> {
         match self {
-            Self::Connect(error) => error.class(),
-            Self::Ping(error) => error.class(),
-            Self::OddPing => Class::ServerLost,
-        }
-    }
-
-    fn sqlstate(&self) -> &str {
-        match self {
-            Self::Connect(error) => error.sqlstate(),
-            Self::Ping(error) => error.sqlstate(),
-            Self::OddPing => self.class().sqlstate(),
-        }
-    }
-
-    fn client_hint(&self) -> Option<String> {
-        match self {
-            Self::Connect(error) => error.client_hint(),
-            Self::Ping(_) | Self::OddPing => None,
+            ServerError::Connect(error) => error.server_error(),
+            ServerError::Ping(error) => error.server_error(),
         }
     }
 }

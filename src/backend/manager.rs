@@ -1,27 +1,19 @@
-//! The pool's view of server connections.
+//! Servers as a bb8 pool keeps them.
 
 use super::error::ServerError;
-use super::server::{Server, TxStatus};
+use super::server::Server;
 use super::target::Target;
 
-/// The query of a ping: no statement at all, so it needs no snapshot and counts nowhere.
-const PING: &str = ";";
-
-/// Opens, pings and judges the servers of one pool.
+/// Opens and checks servers for a pool.
 #[derive(Debug, Clone)]
 pub struct ServerManager {
     target: Target,
 }
 
 impl ServerManager {
-    /// A manager for servers of this target.
+    /// Servers at this target.
     pub fn new(target: Target) -> Self {
         Self { target }
-    }
-
-    /// Where the servers are.
-    pub fn target(&self) -> &Target {
-        &self.target
     }
 }
 
@@ -30,20 +22,15 @@ impl bb8::ManageConnection for ServerManager {
     type Error = ServerError;
 
     async fn connect(&self) -> Result<Server, ServerError> {
-        // Boxed: the login's state is large, and is needed for a moment only.
-        Ok(Box::pin(Server::connect(&self.target)).await?)
+        Ok(Server::connect(&self.target).await?)
     }
 
+    /// The ping: an empty statement, which PostgreSQL answers without a snapshot, a plan or a line in its log.
     async fn is_valid(&self, server: &mut Server) -> Result<(), ServerError> {
-        match server.simple_query(PING).await {
-            Ok(reply) if reply.empty => Ok(()),
-            Ok(_) => Err(ServerError::OddPing),
-            Err(error) => Err(error.into()),
-        }
+        Ok(server.simple_query(";").await?)
     }
 
-    /// Without waiting: is anything outstanding, is a transaction open, has the server hung up?
     fn has_broken(&self, server: &mut Server) -> bool {
-        server.is_busy() || server.status() != TxStatus::Idle || server.look().is_err()
+        !server.is_reusable() || server.look().is_err()
     }
 }

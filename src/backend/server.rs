@@ -1,239 +1,256 @@
-//! A connection to PostgreSQL and what we know of it.
+//! One connection to PostgreSQL and what is known of its state.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Context;
-use std::time::Instant;
+use std::task::{Context, Poll, Waker};
 
-use bytes::BytesMut;
-use tokio::io::AsyncWrite;
-
-use super::cancel::{CancelToken, Route};
-use super::connect;
-use super::error::{ConnectError, HangUp, ProtocolError};
+use super::cancels::Cancels;
+use super::error::HangUp;
 use super::parameters::Parameters;
-use super::target::Target;
-use super::wire::{Wire, take_text};
-use crate::pgwire::fields::ServerMessage;
-use crate::pgwire::frontend::TERMINATE;
+use crate::pgwire::{HEADER, Header, Inbox, ServerMessage, backend, cstr, frontend};
 use crate::tls::Stream;
 
-/// What ReadyForQuery says of the server's transaction.
+/// A message that nobody asked for may have this many bytes: a NOTICE or a NOTIFY payload (8000) fits easily.
+const UNASKED_AT_MOST: usize = 1 << 20;
+
+/// Where a server stands, as its ReadyForQuery says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TxStatus {
-    /// None is open.
+    /// No transaction.
     Idle,
-    /// One is open.
+    /// In a transaction.
     InTransaction,
-    /// One is open and has failed; only its end is accepted.
+    /// In a transaction that failed.
     Failed,
 }
 
 impl TxStatus {
-    /// Reads the byte of a ReadyForQuery.
-    pub fn from_byte(byte: u8) -> Option<Self> {
+    /// From the byte of ReadyForQuery. What is not known is taken for a failed transaction, which is never reused as it is.
+    #[inline]
+    pub fn from_byte(byte: u8) -> Self {
         match byte {
-            b'I' => Some(Self::Idle),
-            b'T' => Some(Self::InTransaction),
-            b'E' => Some(Self::Failed),
-            _ => None,
-        }
-    }
-
-    /// The byte of a ReadyForQuery.
-    pub fn as_byte(self) -> u8 {
-        match self {
-            Self::Idle => b'I',
-            Self::InTransaction => b'T',
-            Self::Failed => b'E',
+            b'I' => TxStatus::Idle,
+            b'T' => TxStatus::InTransaction,
+            _ => TxStatus::Failed,
         }
     }
 }
 
-/// A logged-in connection to PostgreSQL.
-///
-/// Whoever relays bytes over it works on [`stream_mut`](Self::stream_mut) and tells it what passed by: `mark_busy` before a
-/// request goes out, `absorb` for asynchronous messages, `set_status` and `mark_idle` at the last ReadyForQuery owed. A
-/// future that is dropped on the way leaves it busy, and a busy server is never used again.
+/// A connection to PostgreSQL, logged in.
 #[derive(Debug)]
 pub struct Server {
-    pub(super) wire: Wire,
-    pub(super) parameters: Parameters,
-    pub(super) status: TxStatus,
-    pub(super) busy: bool,
-    pub(super) broken: Option<HangUp>,
-    /// Bytes at the front of the input that belong to a message nobody wants, whose header is gone already.
-    pub(super) skip: u64,
-    id: u64,
-    connected_at: Instant,
+    pub(super) stream: Stream,
     process_id: i32,
-    cancel_key: Box<[u8]>,
-    route: Arc<Route>,
-}
-
-/// What the login gave, for [`Server::assemble`].
-pub(super) struct Login {
-    pub(super) parameters: Parameters,
-    pub(super) process_id: i32,
-    pub(super) cancel_key: Box<[u8]>,
-    pub(super) status: TxStatus,
+    cancels: Arc<Cancels>,
+    parameters: Parameters,
+    initial: Parameters,
+    /// Which client's parameters it has; 0 is nobody's in particular.
+    applied: u64,
+    status: TxStatus,
+    /// Somebody's request is under way: whoever drops it now leaves it unusable.
+    busy: bool,
+    /// It said that it ends, or broke the protocol.
+    broken: Option<HangUp>,
+    /// Bytes that were read and not looked at.
+    unread: Vec<u8>,
 }
 
 impl Server {
-    /// Opens a connection, logs in, and waits for the first ReadyForQuery, all within `target.connect_timeout`.
-    pub async fn connect(target: &Target) -> Result<Self, ConnectError> {
-        connect::connect(target).await
-    }
-
-    pub(super) fn assemble(wire: Wire, login: Login, route: Route) -> Self {
-        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+    pub(super) fn new(
+        stream: Stream,
+        process_id: i32,
+        cancels: Arc<Cancels>,
+        parameters: Parameters,
+    ) -> Self {
         Self {
-            wire,
-            parameters: login.parameters,
-            status: login.status,
+            stream,
+            process_id,
+            cancels,
+            initial: parameters.clone(),
+            parameters,
+            applied: 0,
+            status: TxStatus::Idle,
             busy: false,
             broken: None,
-            skip: 0,
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            connected_at: Instant::now(),
-            process_id: login.process_id,
-            cancel_key: login.cancel_key,
-            route: Arc::new(route),
+            unread: Vec::new(),
         }
     }
 
-    /// The socket. Bytes that were read ahead are not in it any more: see [`take_unread`](Self::take_unread).
+    /// The connection.
+    #[inline]
     pub fn stream_mut(&mut self) -> &mut Stream {
-        &mut self.wire.stream
+        &mut self.stream
     }
 
-    /// Whether the connection is encrypted.
-    pub fn is_encrypted(&self) -> bool {
-        self.wire.stream.is_encrypted()
+    /// The pid of its process.
+    pub fn process_id(&self) -> i32 {
+        self.process_id
     }
 
-    /// What the server last reported of its parameters.
+    /// How what it runs is cancelled.
+    #[inline]
+    pub fn cancels(&self) -> &Arc<Cancels> {
+        &self.cancels
+    }
+
+    /// The parameters it reports, now.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
 
-    /// Takes note of a message that the server sends of its own accord, whoever read it: ParameterStatus updates
-    /// [`parameters`](Self::parameters), a FATAL error means that the connection is over. Others change nothing.
+    /// The parameters it reported when it was opened: the defaults of this user in this database.
+    pub fn initial_parameters(&self) -> &Parameters {
+        &self.initial
+    }
+
+    /// Which client's parameters it has.
+    #[inline]
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// It has this client's parameters now; 0 if that is not known any more.
+    pub fn set_applied(&mut self, client: u64) {
+        self.applied = client;
+    }
+
+    /// Where it stands.
+    #[inline]
+    pub fn status(&self) -> TxStatus {
+        self.status
+    }
+
+    /// What its ReadyForQuery said.
+    #[inline]
+    pub fn set_status(&mut self, status: TxStatus) {
+        self.status = status;
+    }
+
+    /// A request is under way.
+    #[inline]
+    pub fn mark_busy(&mut self) {
+        self.busy = true;
+    }
+
+    /// Every request was answered.
+    #[inline]
+    pub fn mark_idle(&mut self) {
+        self.busy = false;
+    }
+
+    /// Whether the next one may use it: nothing under way, no transaction, nothing said against it.
+    pub fn is_reusable(&self) -> bool {
+        !self.busy && self.status == TxStatus::Idle && self.broken.is_none()
+    }
+
+    /// Takes notice of a message that whoever reads has seen.
     pub fn absorb(&mut self, tag: u8, body: &[u8]) {
         match tag {
-            b'S' => self.absorb_parameter(body),
-            b'E' => {
+            backend::PARAMETER_STATUS => {
+                if let Some((name, value)) = parameter(body)
+                    && self.parameters.set(&name, &value)
+                {
+                    self.applied = 0;
+                }
+            }
+            backend::ERROR => {
                 let message = ServerMessage::parse(body);
                 if message.is_fatal() {
-                    self.broken = Some(HangUp::Fatal(Box::new(message)));
+                    self.broken = Some(HangUp::Fatal(message));
                 }
             }
             _ => {}
         }
     }
 
-    fn absorb_parameter(&mut self, mut body: &[u8]) {
-        match (take_text(&mut body), take_text(&mut body)) {
-            (Some(name), Some(value)) => self.parameters.set(
-                &String::from_utf8_lossy(name),
-                &String::from_utf8_lossy(value),
-            ),
-            _ => self.mark_broken(ProtocolError::Malformed { tag: b'S' }.into()),
+    /// Bytes that came after a ReadyForQuery, for [`look`](Self::look).
+    #[inline]
+    pub fn keep_unread(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.unread.extend_from_slice(bytes);
         }
     }
 
-    /// What the last ReadyForQuery said.
-    pub fn status(&self) -> TxStatus {
-        self.status
+    /// Looks at an idle server without waiting: what it sent by itself is applied.
+    ///
+    /// While nothing came this makes no system call: the reactor knows.
+    ///
+    /// # Errors
+    /// It hung up, or said that it will, or sent what nobody asked for.
+    pub fn look(&mut self) -> Result<(), HangUp> {
+        if self.broken.is_none()
+            && let Err(hang_up) = self.look_now()
+        {
+            self.broken = Some(hang_up);
+        }
+        match &self.broken {
+            None => Ok(()),
+            Some(HangUp::Fatal(message)) => Err(HangUp::Fatal(message.clone())),
+            Some(HangUp::Io(error)) => Err(HangUp::Io(error.kind().into())),
+            Some(HangUp::Closed) => Err(HangUp::Closed),
+            Some(HangUp::Junk) => Err(HangUp::Junk),
+        }
     }
 
-    /// Takes note of a ReadyForQuery.
-    pub fn set_status(&mut self, status: TxStatus) {
-        self.status = status;
+    fn look_now(&mut self) -> Result<(), HangUp> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut inbox = Inbox::default();
+        loop {
+            self.apply_unread()?;
+            match inbox.poll_fill(&mut cx, &mut self.stream) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(0)) => return Err(HangUp::Closed),
+                Poll::Ready(Ok(read)) => {
+                    self.unread.extend_from_slice(inbox.bytes());
+                    inbox.consume(read);
+                }
+                Poll::Ready(Err(error)) => return Err(HangUp::Io(error)),
+            }
+        }
     }
 
-    /// A request goes out now; until [`mark_idle`](Self::mark_idle) the server is not reusable.
-    pub fn mark_busy(&mut self) {
-        self.busy = true;
+    fn apply_unread(&mut self) -> Result<(), HangUp> {
+        while let Some(header) = Header::parse(&self.unread).map_err(|_| HangUp::Junk)? {
+            header.at_most(UNASKED_AT_MOST).map_err(|_| HangUp::Junk)?;
+            if header.total > self.unread.len() {
+                return Ok(());
+            }
+            let rest = self.unread.split_off(header.total);
+            let message = std::mem::replace(&mut self.unread, rest);
+            match header.tag {
+                backend::NOTICE
+                | backend::NOTIFICATION
+                | backend::PARAMETER_STATUS
+                | backend::ERROR => {
+                    self.absorb(header.tag, &message[HEADER..]);
+                }
+                _ => return Err(HangUp::Junk),
+            }
+            if let Some(HangUp::Fatal(message)) = &self.broken {
+                return Err(HangUp::Fatal(message.clone()));
+            }
+        }
+        Ok(())
     }
 
-    /// Every reply owed has been read.
-    pub fn mark_idle(&mut self) {
-        self.busy = false;
-    }
-
-    /// Whether a reply is owed.
-    pub fn is_busy(&self) -> bool {
-        self.busy
-    }
-
-    /// The connection is of no use any more; the first cause given is kept.
-    pub fn mark_broken(&mut self, cause: HangUp) {
-        self.broken.get_or_insert(cause);
-    }
-
-    /// How the connection ended, if it is known to have.
-    pub fn broken(&self) -> Option<&HangUp> {
-        self.broken.as_ref()
-    }
-
-    /// Gives back bytes that were read from the socket past the reader's last message.
-    pub fn keep_unread(&mut self, bytes: &[u8]) {
-        self.wire.unread.extend_from_slice(bytes);
-    }
-
-    /// Bytes that were read ahead, in order before anything the socket still holds. A relay starts with these: `look` may
-    /// have met the first half of a message.
-    pub fn take_unread(&mut self) -> BytesMut {
-        std::mem::take(&mut self.wire.unread)
-    }
-
-    /// The rest of a message whose head was taken by someone who left: so many bytes of the input are to be passed over
-    /// before the next header. For [`recover_to_ready`](Self::recover_to_ready).
-    pub fn skip_bytes(&mut self, rest: u64) {
-        self.skip = self.skip.saturating_add(rest);
-    }
-
-    /// The backend's process id, as in `pg_stat_activity`; 0 if the server did not say.
-    pub fn process_id(&self) -> i32 {
-        self.process_id
-    }
-
-    /// What it takes to cancel a query on this connection. Cheap.
-    pub fn cancel_token(&self) -> CancelToken {
-        CancelToken::new(
-            Arc::clone(&self.route),
-            self.process_id,
-            self.cancel_key.clone(),
-        )
-    }
-
-    /// When the login was complete.
-    pub fn connected_at(&self) -> Instant {
-        self.connected_at
-    }
-
-    /// A number that no other server of this process has had.
-    pub fn id(&self) -> u64 {
-        self.id
+    /// Takes the bytes nobody looked at, for whoever reads next.
+    pub(super) fn take_unread(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.unread)
     }
 }
 
 impl Drop for Server {
-    /// Says goodbye if that needs no waiting. Not while a request is outstanding: half of it may have been sent, and the
-    /// goodbye would be taken for its other half.
     fn drop(&mut self) {
-        if self.busy || self.broken.is_some() {
-            return;
-        }
-        let mut context = Context::from_waker(std::task::Waker::noop());
-        let mut stream = std::pin::Pin::new(&mut self.wire.stream);
-        if stream
-            .as_mut()
-            .poll_write(&mut context, &TERMINATE)
-            .is_ready()
-        {
-            let _ = stream.poll_flush(&mut context);
-        }
+        // Says goodbye as far as the socket takes it at once; PostgreSQL notices the end of the stream anyway.
+        self.stream.write_now(&[frontend::TERMINATE, 0, 0, 0, 4]);
     }
+}
+
+/// Reads a ParameterStatus.
+pub(super) fn parameter(body: &[u8]) -> Option<(String, String)> {
+    let (name, rest) = cstr(body)?;
+    let (value, _) = cstr(rest)?;
+    Some((
+        String::from_utf8_lossy(name).into_owned(),
+        String::from_utf8_lossy(value).into_owned(),
+    ))
 }

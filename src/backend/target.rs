@@ -1,28 +1,82 @@
-//! Where a server connection goes, and as whom.
+//! Where servers are and how to log in there; and the key to one that runs.
 
 use std::time::Duration;
 
-use crate::dsn::HostPort;
-use crate::secret::Secret;
-use crate::tls::{ClientTls, Keepalive};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Everything needed to open a server connection.
+use super::connect::open_stream;
+use super::error::{ConnectError, Phase};
+use crate::dsn::HostPort;
+use crate::pgwire::CancelKey;
+use crate::secret::Secret;
+use crate::tls::ClientTls;
+
+/// Everything that opening a connection takes.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Where PostgreSQL listens.
-    pub host: HostPort,
-    /// The role to log in as.
+    /// The hosts, tried in order.
+    pub hosts: Vec<HostPort>,
+    /// The user to log in as.
     pub user: String,
-    /// Its password, if one may be asked for.
+    /// Its password, if it has one.
     pub password: Option<Secret>,
     /// The database.
     pub database: String,
-    /// How to encrypt; without meaning on a Unix socket, as in libpq.
+    /// How TLS is asked for.
     pub tls: ClientTls,
-    /// Limit for the whole of it: resolving, connecting, TLS, login, until the first ReadyForQuery.
+    /// For the whole of it: name, connection, TLS, login.
     pub connect_timeout: Duration,
-    /// When the kernel asks whether a silent server is still there.
-    pub keepalive: Keepalive,
-    /// Further startup parameters, in order (`application_name`, `client_encoding`, `options` …).
+    /// Further parameters of the startup packet.
     pub startup: Vec<(String, String)>,
+}
+
+impl Target {
+    /// The first host, for labels and logs.
+    pub fn host(&self) -> &HostPort {
+        &self.hosts[0]
+    }
+}
+
+/// The key to cancel what one server runs.
+#[derive(Debug, Clone)]
+pub struct CancelToken {
+    pub(super) host: HostPort,
+    pub(super) tls: ClientTls,
+    pub(super) limit: Duration,
+    pub(super) key: CancelKey,
+}
+
+impl CancelToken {
+    /// Asks the host to cancel, and waits until it has closed the connection: then the signal was sent.
+    ///
+    /// # Errors
+    /// The connection could not be made within the connect timeout. A server that closes without a word is no error.
+    pub async fn send(&self) -> Result<(), ConnectError> {
+        let sent = tokio::time::timeout(self.limit, self.send_unbounded()).await;
+        sent.unwrap_or(Err(ConnectError::Timeout {
+            phase: Phase::Cancel,
+            limit: self.limit,
+        }))
+    }
+
+    async fn send_unbounded(&self) -> Result<(), ConnectError> {
+        let mut stream = open_stream(&self.host, &self.tls, &mut Phase::Connect).await?;
+        let secret = &self.key.secret;
+        let length = u32::try_from(12 + secret.len()).unwrap_or(u32::MAX);
+        let mut request = Vec::with_capacity(16);
+        request.extend_from_slice(&length.to_be_bytes());
+        request.extend_from_slice(&(1234_u32 << 16 | 5678).to_be_bytes());
+        request.extend_from_slice(&self.key.process_id.to_be_bytes());
+        request.extend_from_slice(secret);
+        let io = |source| ConnectError::Io {
+            phase: Phase::Cancel,
+            source,
+        };
+        stream.write_all(&request).await.map_err(io)?;
+        stream.flush().await.map_err(io)?;
+        // Whatever comes, only the end of it matters.
+        let mut rest = [0; 64];
+        while matches!(stream.read(&mut rest).await, Ok(1..)) {}
+        Ok(())
+    }
 }

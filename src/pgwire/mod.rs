@@ -1,4 +1,19 @@
-//! PostgreSQL's wire protocol as bytes: messages built and taken apart, no sockets.
+//! The PostgreSQL wire protocol as bytes: frames, startup packets, the few messages that are looked into, error
+//! fields. Pure functions over slices and one input buffer; nothing here owns a socket, a clock or a policy.
+//!
+//! Source for all of it: PostgreSQL documentation, "Message Formats" and "Message Flow" (protocol 3.0 to 3.2).
 
-pub mod fields;
-pub mod frontend;
+mod fields;
+mod frame;
+mod inbox;
+mod replies;
+mod startup;
+
+pub use fields::ServerMessage;
+pub use frame::{FrameError, HEADER, Header, backend, cstr, frontend};
+pub use inbox::Inbox;
+pub use replies::{Replies, Severity};
+pub use startup::{
+    CancelKey, MAX_STARTUP, StartupError, StartupPacket, StartupParameters, parse_startup,
+    startup_length,
+};

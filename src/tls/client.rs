@@ -1,176 +1,151 @@
-//! TLS towards PostgreSQL: libpq's six modes.
+//! TLS towards PostgreSQL, with libpq's meaning of `sslmode`.
+//!
+//! `require` encrypts and verifies nothing, unless a root certificate is named: then it verifies as `verify-ca` does
+//! (libpq, "SSL Support"). `prefer` takes what the server offers.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::ClientConfig;
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::error::TlsError;
-use super::stream::Stream;
-use super::verify::{LibpqVerifier, Roots};
+use super::verify::{Names, Verifier};
+use super::{Stream, TlsError, provider};
 use crate::dsn::SslMode;
 
-/// PostgreSQL's protocol name, which servers from 17 on look at (RFC 7301, IANA "postgresql").
-pub(super) const ALPN: &[u8] = b"postgresql";
-
-/// How one attempt at a connection treats encryption.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encryption {
-    /// Do not ask for it.
-    None,
-    /// Ask, and go on without if the server cannot.
-    IfOffered,
-    /// Ask, and fail if the server cannot.
-    Always,
+/// Files of a connection URL.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// `sslrootcert`: trusted certificates, or the word `system`.
+    pub root: Option<PathBuf>,
+    /// `sslcert`: our own certificate.
+    pub certificate: Option<PathBuf>,
+    /// `sslkey`: its key.
+    pub key: Option<PathBuf>,
 }
 
-/// The TLS settings of one server. Cheap to clone.
-#[derive(Debug, Clone)]
+/// How TLS is spoken with PostgreSQL. Clones share it.
+#[derive(Clone)]
 pub struct ClientTls {
     mode: SslMode,
-    config: Option<Arc<ClientConfig>>,
+    config: Arc<rustls::ClientConfig>,
+}
+
+impl std::fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientTls")
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ClientTls {
-    /// Reads the files and prepares the mode.
+    /// Reads the files that the mode needs.
     ///
-    /// `root_cert`: whom to trust; without it `verify-full` trusts the operating system's roots, `verify-ca` is refused,
-    /// and the weaker modes verify nothing. With it, every mode that encrypts verifies the chain, as libpq does.
-    /// `identity`: certificate chain and key to show when the server asks for them.
-    pub fn new(
-        mode: SslMode,
-        root_cert: Option<PathBuf>,
-        identity: Option<(PathBuf, PathBuf)>,
-    ) -> Result<Self, TlsError> {
-        if mode == SslMode::Disable {
-            return Ok(Self::disabled());
-        }
-        let roots = match (&root_cert, mode) {
-            (Some(path), _) => Some(Arc::new(roots_from(path)?)),
-            (None, SslMode::VerifyFull) => Some(Arc::new(system_roots()?)),
-            (None, SslMode::VerifyCa) => return Err(TlsError::RootNeeded),
-            (None, _) => None,
+    /// # Errors
+    /// A file cannot be read, or there is nothing to verify against.
+    pub fn new(mode: SslMode, files: &TlsFiles) -> Result<Self, TlsError> {
+        let names = if mode == SslMode::VerifyFull {
+            Names::Checked
+        } else {
+            Names::Ignored
         };
-        let provider = Arc::new(ring::default_provider());
-        let verifier = LibpqVerifier {
-            roots,
-            check_name: mode == SslMode::VerifyFull,
-            algorithms: provider.signature_verification_algorithms,
+        let verifies = match mode {
+            SslMode::VerifyCa | SslMode::VerifyFull => true,
+            SslMode::Require => files.root.is_some(),
+            SslMode::Disable | SslMode::Allow | SslMode::Prefer => false,
         };
-        let config = client_config(provider, verifier, identity)?;
+        let verifier = if verifies {
+            Verifier::of(roots(files)?, names)?
+        } else {
+            Verifier::of_anything()
+        };
+        let builder = rustls::ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let config = match (&files.certificate, &files.key) {
+            (None, None) => builder.with_no_client_auth(),
+            (Some(certificate), Some(key)) => builder.with_client_auth_cert(
+                certificates("a client certificate", certificate)?,
+                private_key(key)?,
+            )?,
+            (Some(_), None) => return Err(TlsError::Half("sslkey")),
+            (None, Some(_)) => return Err(TlsError::Half("sslcert")),
+        };
         Ok(Self {
             mode,
-            config: Some(Arc::new(config)),
+            config: Arc::new(config),
         })
     }
 
-    /// No encryption at all.
-    pub fn disabled() -> Self {
-        Self {
-            mode: SslMode::Disable,
-            config: None,
-        }
-    }
-
-    /// The mode these settings were made for.
+    /// What is asked for.
     pub fn mode(&self) -> SslMode {
         self.mode
     }
 
-    /// The attempts a connection over TCP makes, in order; the second only if the first failed in a way that the other
-    /// treatment of encryption may cure.
-    pub fn attempts(&self) -> &'static [Encryption] {
-        match self.mode {
-            SslMode::Disable => &[Encryption::None],
-            SslMode::Allow => &[Encryption::None, Encryption::Always],
-            SslMode::Prefer => &[Encryption::IfOffered, Encryption::None],
-            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => &[Encryption::Always],
-        }
+    /// The configuration, for a client library that does its own negotiation.
+    pub fn config(&self) -> rustls::ClientConfig {
+        (*self.config).clone()
     }
 
-    /// The handshake, after the server has agreed to it. Without settings (`disable`) this is an error, never plain text.
-    pub async fn handshake(&self, host: &str, socket: TcpStream) -> Result<Stream, TlsError> {
+    /// Makes a connection an encrypted one. The caller has asked the server and sets the limit.
+    ///
+    /// # Errors
+    /// The server's certificate is not accepted, or it speaks no TLS that we do.
+    pub async fn connect(&self, host: &str, stream: Stream) -> io::Result<Stream> {
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| TlsError::BadName(host.to_owned()))?;
-        let config = self
-            .config
-            .clone()
-            .ok_or_else(|| TlsError::Setup(rustls::Error::General("TLS is disabled".to_owned())))?;
-        let stream = TlsConnector::from(config).connect(name, socket).await;
-        let stream = stream.map_err(TlsError::Handshake)?;
-        Ok(Stream::TlsClient(Box::new(stream)))
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let encrypted = TlsConnector::from(self.config.clone())
+            .connect(name, stream)
+            .await?;
+        Ok(Stream::TlsClient(Box::new(encrypted)))
     }
 }
 
-fn client_config(
-    provider: Arc<CryptoProvider>,
-    verifier: LibpqVerifier,
-    identity: Option<(PathBuf, PathBuf)>,
-) -> Result<ClientConfig, TlsError> {
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(TlsError::Setup)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier));
-    let mut config = match identity {
-        Some((certificate, key)) => builder
-            .with_client_auth_cert(certificates(&certificate)?, private_key(&key)?)
-            .map_err(TlsError::Setup)?,
-        None => builder.with_no_client_auth(),
+/// The certificates that are trusted, as they stand in the file or the system.
+fn roots(files: &TlsFiles) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), TlsError> {
+    let found = match &files.root {
+        Some(path) if path.as_os_str() != "system" => certificates("trusted certificates", path)?,
+        _ => rustls_native_certs::load_native_certs().certs,
     };
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(config)
+    let mut store = RootCertStore::empty();
+    // A store may hold certificates that webpki cannot read; those that it can are enough.
+    store.add_parsable_certificates(found.iter().cloned());
+    if store.is_empty() {
+        return Err(TlsError::NoRoots);
+    }
+    Ok((store, found))
 }
 
-/// The certificates of a PEM file, at least one.
-pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let read = read.map_err(|source| TlsError::File {
+/// All certificates of a PEM file.
+pub(super) fn certificates(
+    what: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let error = |source| TlsError::File {
+        what,
         path: path.to_owned(),
         source,
-    })?;
-    if read.is_empty() {
-        return Err(TlsError::NoCertificate {
-            path: path.to_owned(),
-        });
+    };
+    let found = CertificateDer::pem_file_iter(path)
+        .map_err(error)?
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(error)?;
+    if found.is_empty() {
+        return Err(error(rustls::pki_types::pem::Error::NoItemsFound));
     }
-    Ok(read)
+    Ok(found)
 }
 
 /// The private key of a PEM file.
 pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_file(path).map_err(|source| TlsError::File {
+        what: "a private key",
         path: path.to_owned(),
         source,
-    })
-}
-
-fn roots_from(path: &Path) -> Result<Roots, TlsError> {
-    let pinned = certificates(path)?;
-    let mut store = rustls::RootCertStore::empty();
-    for certificate in &pinned {
-        store.add(certificate.clone()).map_err(TlsError::Setup)?;
-    }
-    Ok(Roots { store, pinned })
-}
-
-fn system_roots() -> Result<Roots, TlsError> {
-    let loaded = rustls_native_certs::load_native_certs();
-    let mut store = rustls::RootCertStore::empty();
-    // Old roots that rustls cannot read are passed over: one of them must not take the others away.
-    let (added, ignored) = store.add_parsable_certificates(loaded.certs);
-    if added == 0 {
-        return Err(TlsError::NoSystemRoots {
-            failed: ignored + loaded.errors.len(),
-        });
-    }
-    Ok(Roots {
-        store,
-        pinned: Vec::new(),
     })
 }

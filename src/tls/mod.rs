@@ -1,14 +1,55 @@
-//! Encryption on both sides: towards PostgreSQL with libpq's `sslmode` semantics, towards clients with a certificate of
-//! the operator's or one made at start; and [`Stream`], the one socket type of the wire path.
+//! TLS on both sides, and the stream that hides whether there is any.
+//!
+//! The provider is named wherever a configuration is built, never taken from the process: two parts of a process, or two
+//! tests, cannot disturb each other.
 
-mod certificate;
 mod client;
-mod error;
 mod server;
 mod stream;
 mod verify;
 
-pub use client::{ClientTls, Encryption};
-pub use error::TlsError;
+pub use client::{ClientTls, TlsFiles};
 pub use server::ServerTls;
-pub use stream::{Keepalive, Stream};
+pub use stream::Stream;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+
+/// Why TLS could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read, or holds no PEM of the kind that is needed.
+    #[error("{what} could not be read from {path}", path = path.display())]
+    File {
+        /// What was looked for.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: rustls::pki_types::pem::Error,
+    },
+    /// There is nothing to verify a server against.
+    #[error(
+        "no trusted certificates: name a file with sslrootcert, or install the system's certificates"
+    )]
+    NoRoots,
+    /// A certificate is given without its key, or a key without its certificate.
+    #[error("a certificate and its key go together: {0} is missing")]
+    Half(&'static str),
+    /// The certificates make no configuration.
+    #[error("the certificates cannot be used")]
+    Rustls(#[from] rustls::Error),
+    /// The certificates make no verifier.
+    #[error("the trusted certificates cannot be used")]
+    Verifier(#[from] rustls::client::VerifierBuilderError),
+    /// The self-signed certificate could not be made.
+    #[error("a self-signed certificate could not be made")]
+    SelfSigned(#[from] rcgen::Error),
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}

@@ -1,68 +1,99 @@
-//! libpq's idea of a trustworthy server, as a rustls verifier.
+//! Which server certificates are accepted.
 //!
-//! rustls' own verifier differs from libpq in four points that working installations rely on: libpq can encrypt without
-//! verifying (`require`), can verify the chain but not the name (`verify-ca`), accepts a self-signed server certificate
-//! that is itself the configured root, and falls back to the common name where there are no alternative names.
+//! Two rules of libpq that webpki does not have: `verify-ca` checks the chain and not the name, and a certificate that
+//! stands itself among the trusted ones is accepted as it is (a pinned self-signed server certificate).
 
-use std::sync::Arc;
-
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{
-    WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
-    verify_tls13_signature_with_raw_key,
-};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use super::certificate::PeerCertificate;
+use super::{TlsError, provider};
+use std::sync::Arc;
 
-/// Whom to trust: authorities, and the same certificates once more for the exact comparison.
-#[derive(Debug)]
-pub(super) struct Roots {
-    pub(super) store: RootCertStore,
-    pub(super) pinned: Vec<CertificateDer<'static>>,
+/// Whether the certificate must be for the host we connect to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Names {
+    /// It must (`verify-full`).
+    Checked,
+    /// It need not (`verify-ca`).
+    Ignored,
 }
 
-/// Verifies a server as libpq would in one of its modes.
+/// Accepts what a mode accepts. Signatures of the handshake are verified in every mode.
 #[derive(Debug)]
-pub(super) struct LibpqVerifier {
-    /// `None`: any certificate will do.
-    pub(super) roots: Option<Arc<Roots>>,
-    /// Whether the certificate must be for the host's name.
-    pub(super) check_name: bool,
-    pub(super) algorithms: WebPkiSupportedAlgorithms,
+pub(super) struct Verifier {
+    provider: Arc<CryptoProvider>,
+    /// `None` accepts any certificate.
+    trust: Option<Trust>,
 }
 
-impl LibpqVerifier {
-    fn verify_chain(
-        &self,
-        roots: &Roots,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), Error> {
-        // webpki refuses a server certificate that is an authority (what `openssl req -x509` makes); as the configured root
-        // itself it is as trusted as can be, only its dates are left to check.
-        if roots.pinned.iter().any(|root| root == end_entity) {
-            return match PeerCertificate::parse(end_entity) {
-                Some(certificate) if certificate.is_current(now) => Ok(()),
-                Some(_) => Err(CertificateError::Expired.into()),
-                None => Err(CertificateError::BadEncoding.into()),
-            };
+#[derive(Debug)]
+struct Trust {
+    chain: Arc<WebPkiServerVerifier>,
+    pinned: Vec<CertificateDer<'static>>,
+    names: Names,
+}
+
+impl Verifier {
+    /// Accepts any certificate: encryption without authentication.
+    pub(super) fn of_anything() -> Self {
+        Self {
+            provider: provider(),
+            trust: None,
         }
-        verify_server_cert_signed_by_trust_anchor(
-            &ParsedCertificate::try_from(end_entity)?,
-            &roots.store,
-            intermediates,
-            now,
-            self.algorithms.all,
-        )
+    }
+
+    /// Accepts what the trusted certificates vouch for.
+    pub(super) fn of(
+        (store, pinned): (RootCertStore, Vec<CertificateDer<'static>>),
+        names: Names,
+    ) -> Result<Self, TlsError> {
+        let chain =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider()).build()?;
+        Ok(Self {
+            provider: provider(),
+            trust: Some(Trust {
+                chain,
+                pinned,
+                names,
+            }),
+        })
     }
 }
 
-impl ServerCertVerifier for LibpqVerifier {
+impl Trust {
+    fn verify(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        if self.pinned.iter().any(|known| known == end_entity) {
+            return match self.names {
+                Names::Ignored => Ok(()),
+                Names::Checked => rustls::client::verify_server_name(
+                    &ParsedCertificate::try_from(end_entity)?,
+                    name,
+                ),
+            };
+        }
+        match self
+            .chain
+            .verify_server_cert(end_entity, intermediates, name, &[], now)
+        {
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) if self.names == Names::Ignored => Ok(()),
+            other => other.map(drop),
+        }
+    }
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -71,11 +102,8 @@ impl ServerCertVerifier for LibpqVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if let Some(roots) = &self.roots {
-            self.verify_chain(roots, end_entity, intermediates, now)?;
-        }
-        if self.check_name {
-            verify_name(end_entity, server_name)?;
+        if let Some(trust) = &self.trust {
+            trust.verify(end_entity, intermediates, server_name, now)?;
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -86,7 +114,12 @@ impl ServerCertVerifier for LibpqVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -95,31 +128,17 @@ impl ServerCertVerifier for LibpqVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        // The signature is checked in every mode: channel binding is worth nothing if the peer need not hold the key.
-        match PeerCertificate::parse(cert).and_then(|parsed| parsed.version_1_key()) {
-            Some(key) => verify_tls13_signature_with_raw_key(message, &key, dss, &self.algorithms),
-            None => verify_tls13_signature(message, cert, dss, &self.algorithms),
-        }
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-fn verify_name(end_entity: &CertificateDer<'_>, host: &ServerName<'_>) -> Result<(), Error> {
-    let parsed = ParsedCertificate::try_from(end_entity);
-    let by_alternative_name = parsed.and_then(|parsed| verify_server_name(&parsed, host));
-    let Err(refused) = by_alternative_name else {
-        return Ok(());
-    };
-    match PeerCertificate::parse(end_entity) {
-        Some(certificate)
-            if certificate.falls_back_to_common_name(host)
-                && certificate.common_name_matches(host) =>
-        {
-            Ok(())
-        }
-        _ => Err(refused),
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

@@ -1,0 +1,267 @@
+//! The composition root: settings become parts, parts become a running process.
+//!
+//! [`App::start`] binds everything, then serves; [`App::stop`] drains within `shutdown.timeout`. The data path and the
+//! control path run on threads of their own, so that neither can starve the other: a scrape answers while every data
+//! thread is busy.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+
+use crate::clients::Clients;
+use crate::cluster::Cluster;
+use crate::config::Settings;
+use crate::control::Control;
+use crate::http::{self, HttpState, Latch, Readiness};
+use crate::metrics::{Metrics, PoolLabels};
+use crate::proxy::{Bound, Listener, Parts, Proxy};
+use crate::status::{PoolView, Status};
+use crate::tasks::Tasks;
+
+mod parts;
+mod probe;
+mod threads;
+
+pub use parts::StartError;
+use threads::Threads;
+
+/// After the pools are closed, how long cancelled queries may take to end before their clients are cut off.
+const AFTER_CANCEL: Duration = Duration::from_secs(2);
+
+/// A running poolwatch.
+#[derive(Debug)]
+pub struct App {
+    /// What it runs on now; a reload replaces it.
+    settings: Mutex<Settings>,
+    bound: Vec<Bound>,
+    http_address: SocketAddr,
+    data: Threads,
+    control_path: Threads,
+    /// Accept loops, sessions, resets.
+    sessions: Tasks,
+    /// Probes and HTTP.
+    background: Tasks,
+    proxy: Proxy,
+    cluster: Cluster,
+    control: Control,
+    readiness: Readiness,
+}
+
+/// What was left when the time to stop was over.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unfinished {
+    /// Tasks that were cut off, by name.
+    pub tasks: Vec<(&'static str, usize)>,
+}
+
+impl App {
+    /// Binds, builds the parts, starts serving. Returns when connections are accepted; PostgreSQL need not be up.
+    ///
+    /// # Errors
+    /// Something cannot be bound or built. Nothing is left running then.
+    pub fn start(settings: Settings) -> Result<Self, StartError> {
+        let upstream = parts::upstream(&settings)?;
+        let listeners = parts::listeners(&settings)?;
+        let bound = listeners
+            .iter()
+            .map(Listener::bound)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(StartError::Io)?;
+        let http_listener = parts::http_listener(&settings)?;
+        let http_address = http_listener.local_addr().map_err(StartError::Io)?;
+        let data = Threads::start("data", settings.threads.data).map_err(StartError::Io)?;
+        let control_path =
+            Threads::start("control", settings.threads.control).map_err(StartError::Io)?;
+
+        let metrics = Metrics::new();
+        let (sessions, background) = (Tasks::new(), Tasks::new());
+        let clients = Clients::new(parts::max_clients(&settings), &metrics);
+        let cluster = Cluster::new(parts::cluster(&settings, &upstream), metrics.clone());
+        let proxy_parts = Parts {
+            cluster: cluster.clone(),
+            clients,
+            admission: parts::admission(&upstream),
+            metrics: metrics.proxy(),
+            tls: parts::server_tls(&settings)?,
+            tasks: sessions.clone(),
+        };
+        let proxy = Proxy::new(parts::proxy(&settings), proxy_parts);
+        let control = parts::control(&upstream, &settings, &metrics)?;
+        let readiness = Readiness::new();
+        let app = Self {
+            settings: Mutex::new(settings),
+            bound,
+            http_address,
+            data,
+            control_path,
+            sessions,
+            background,
+            proxy,
+            cluster,
+            control,
+            readiness,
+        };
+        let upstream_latch = app.readiness.latch("upstream");
+        app.serve_http(http_listener, metrics.clone())?;
+        app.probe(&metrics, upstream_latch);
+        app.accept(listeners);
+        Ok(app)
+    }
+
+    fn serve_http(
+        &self,
+        listener: std::net::TcpListener,
+        metrics: Metrics,
+    ) -> Result<(), StartError> {
+        let state = HttpState {
+            metrics,
+            status: Arc::new(self.status()),
+            readiness: self.readiness.clone(),
+        };
+        let runtime = self.control_path.first();
+        let entered = runtime.enter();
+        let listener = TcpListener::from_std(listener).map_err(StartError::Io)?;
+        drop(entered);
+        tracing::info!(part = "http", address = %self.http_address, "listening");
+        let stopping = self.background.stopping();
+        self.background
+            .spawn_on(&runtime, "http", http::serve(listener, state, stopping));
+        Ok(())
+    }
+
+    fn status(&self) -> Status {
+        let (cluster, control) = (self.cluster.clone(), self.control.clone());
+        Status::new(move || {
+            let mut pools: Vec<PoolView> = cluster
+                .pools()
+                .iter()
+                .map(|pool| PoolView {
+                    name: pool.name().to_owned(),
+                    user: pool.target().user.clone(),
+                    host: pool.target().host().host.to_string(),
+                    port: pool.target().host().port,
+                    database: pool.target().database.clone(),
+                    status: pool.pool.status(),
+                })
+                .collect();
+            pools.push(parts::control_view(&control));
+            pools
+        })
+    }
+
+    fn probe(&self, metrics: &Metrics, latch: Latch) {
+        let settings = self.settings.lock().clone();
+        let probe = probe::Probe::new(self.control.clone(), metrics, &settings, latch);
+        self.background.spawn_on(
+            &self.control_path.first(),
+            "probe",
+            probe.run(self.background.stopping()),
+        );
+    }
+
+    fn accept(&self, listeners: Vec<Listener>) {
+        for (listener, bound) in listeners.into_iter().zip(&self.bound) {
+            tracing::info!(part = "proxy", address = %bound, "listening");
+            let accepting = self.proxy.clone().accept(listener, self.data.handles());
+            self.sessions
+                .spawn_on(&self.data.first(), "accept", async move {
+                    if let Err(error) = accepting.await {
+                        tracing::error!(%error, "a listener ended");
+                    }
+                });
+        }
+    }
+
+    /// Where clients connect.
+    pub fn bound(&self) -> &[Bound] {
+        &self.bound
+    }
+
+    /// Where metrics and health are answered.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// Applies what can be changed while running and logs every difference.
+    ///
+    /// # Errors
+    /// The pool's new rules contradict themselves; nothing was changed then.
+    pub fn reload(&self, new: &Settings) -> Result<(), crate::pool::ConfigError> {
+        let mut settings = self.settings.lock();
+        let applied = settings.reloaded(new);
+        self.cluster.reload(parts::pool(&applied))?;
+        for change in settings.diff(new) {
+            let crate::config::Change {
+                key,
+                old,
+                new,
+                reloadable,
+            } = change;
+            if reloadable {
+                tracing::info!(key, old, new, "setting changed");
+            } else {
+                tracing::warn!(key, old, new, "setting not changed: it needs a restart");
+            }
+        }
+        *settings = applied;
+        Ok(())
+    }
+
+    /// Stops: not ready, no new connections, idle sessions told so, transactions finished, queries cancelled at the
+    /// deadline, pools closed, HTTP last.
+    ///
+    /// # Errors
+    /// What had to be cut off.
+    pub async fn stop(self) -> Result<(), Unfinished> {
+        let limit = self.settings.lock().shutdown.timeout;
+        let started = Instant::now();
+        tracing::info!(?limit, "stopping");
+        self.readiness.set_stopping();
+        self.sessions.stop();
+        self.proxy.stop_sessions();
+        let mut unfinished = Unfinished::default();
+        if self.sessions.wait(limit).await.is_err() {
+            tracing::warn!(?limit, "cancelling what still runs");
+            self.cluster.close();
+            self.proxy.cancel_all().await;
+            if let Err(tasks) = self.sessions.wait(AFTER_CANCEL).await {
+                unfinished.tasks = tasks;
+            }
+        }
+        self.cluster.close();
+        self.control.close();
+        tracing::info!(took = ?started.elapsed(), "sessions ended");
+        self.background.stop();
+        if let Err(tasks) = self.background.wait(AFTER_CANCEL).await {
+            unfinished.tasks.extend(tasks);
+        }
+        for (name, count) in &unfinished.tasks {
+            tracing::warn!(name, count, "cut off");
+        }
+        if unfinished.tasks.is_empty() {
+            Ok(())
+        } else {
+            Err(unfinished)
+        }
+    }
+}
+
+/// The labels of the control pool.
+fn control_labels(host: &crate::dsn::HostPort, database: &str) -> PoolLabels {
+    PoolLabels {
+        name: "control".to_owned(),
+        namespace: database.to_owned(),
+        host: host.host.to_string(),
+        port: host.port,
+    }
+}
+
+/// Something that could not be bound, with its address.
+fn bind_error(address: impl std::fmt::Display) -> impl FnOnce(io::Error) -> StartError {
+    let address = address.to_string();
+    move |source| StartError::Bind { address, source }
+}

@@ -1,0 +1,9 @@
+//! One pool per (user, database) of the upstream, made on demand.
+
+mod base;
+mod pool;
+mod pools;
+
+pub use base::{Base, BaseError};
+pub use pool::{CheckoutFailure, PoolHandle};
+pub use pools::{Cluster, Config, RouteError};

@@ -1,0 +1,163 @@
+//! One pool with what belongs to it: its name, its metrics, and the parameter sets of its clients.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::base::{Base, BaseError, requested};
+use crate::backend::{Lease, Server, ServerError, ServerManager, Target};
+use crate::error::{Class, ClientError, chain};
+use crate::metrics::PoolMetrics;
+use crate::pgwire::{ServerMessage, StartupParameters};
+use crate::pool::{CheckoutError, Pool};
+
+/// Distinct parameter sets that are remembered. An application has a handful; beyond this they are worked out again.
+const BASES: usize = 1_000;
+
+/// A pool of servers for one user in one database.
+#[derive(Debug)]
+pub struct PoolHandle {
+    name: String,
+    /// The pool.
+    pub pool: Pool<ServerManager>,
+    /// Its metrics, resolved.
+    pub metrics: Arc<PoolMetrics>,
+    target: Target,
+    bases: Mutex<HashMap<Vec<(String, String)>, Arc<Base>>>,
+}
+
+/// Why there is no server for a request.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckoutFailure {
+    /// The pool gave none.
+    #[error(transparent)]
+    Checkout(#[from] CheckoutError<ServerError>),
+    /// The client's parameters could not be set.
+    #[error(transparent)]
+    Base(#[from] BaseError),
+}
+
+impl CheckoutFailure {
+    /// What PostgreSQL itself said, if it is its refusal.
+    pub fn server_error(&self) -> Option<&ServerMessage> {
+        match self {
+            CheckoutFailure::Checkout(
+                CheckoutError::Connect(error) | CheckoutError::Ping(error),
+            ) => error.server_error(),
+            CheckoutFailure::Base(error) => error.server_error(),
+            CheckoutFailure::Checkout(_) => None,
+        }
+    }
+}
+
+impl ClientError for CheckoutFailure {
+    fn class(&self) -> Class {
+        match self {
+            CheckoutFailure::Checkout(CheckoutError::Timeout { .. }) => Class::PoolTimeout,
+            CheckoutFailure::Checkout(CheckoutError::Paused { .. }) => Class::Paused,
+            CheckoutFailure::Checkout(CheckoutError::Closed) => Class::Shutdown,
+            CheckoutFailure::Checkout(_) => Class::Connect,
+            CheckoutFailure::Base(BaseError::Options(_)) => Class::Rejected,
+            CheckoutFailure::Base(_) => Class::ServerLost,
+        }
+    }
+
+    fn sqlstate(&self) -> &str {
+        match self {
+            CheckoutFailure::Base(BaseError::Options(_)) => "42601",
+            _ => self
+                .server_error()
+                .map_or_else(|| self.class().sqlstate(), |error| error.code.as_str()),
+        }
+    }
+
+    fn client_message(&self) -> String {
+        self.server_error()
+            .map_or_else(|| chain(self), |error| error.message.clone())
+    }
+}
+
+impl PoolHandle {
+    pub(super) fn new(
+        name: String,
+        pool: Pool<ServerManager>,
+        metrics: Arc<PoolMetrics>,
+        target: Target,
+    ) -> Self {
+        Self {
+            name,
+            pool,
+            metrics,
+            target,
+            bases: Mutex::default(),
+        }
+    }
+
+    /// `user@host:port/database`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where its servers are.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// A server, waited for if need be.
+    ///
+    /// # Errors
+    /// See [`CheckoutFailure`].
+    pub async fn checkout(&self) -> Result<Lease, CheckoutFailure> {
+        Ok(Lease::new(self.pool.checkout().await?))
+    }
+
+    /// The parameter set of a client that logs in. The first client that asks for a set has it tried on a server.
+    ///
+    /// A set that holds parameters which PostgreSQL does not report comes with the server that has them.
+    ///
+    /// # Errors
+    /// No server could be had, or PostgreSQL refuses a parameter.
+    pub async fn base(
+        &self,
+        parameters: &StartupParameters,
+        limit: Duration,
+    ) -> Result<(Arc<Base>, Option<Lease>), CheckoutFailure> {
+        let wanted = requested(parameters)?;
+        let known = self.bases.lock().get(&wanted).cloned();
+        if let Some(base) = known.as_ref().filter(|base| !base.leaves_state()) {
+            return Ok((base.clone(), None));
+        }
+        let mut lease = self.checkout().await?;
+        let base = match known {
+            Some(base) => {
+                base.align(lease.server(), limit).await?;
+                base
+            }
+            None => self.remember(wanted, lease.server(), limit).await?,
+        };
+        if !base.leaves_state() {
+            lease.server().mark_idle();
+            lease.give_back();
+            return Ok((base, None));
+        }
+        base.set_unreported(lease.server(), limit).await?;
+        Ok((base, Some(lease)))
+    }
+
+    async fn remember(
+        &self,
+        wanted: Vec<(String, String)>,
+        server: &mut Server,
+        limit: Duration,
+    ) -> Result<Arc<Base>, BaseError> {
+        let base = Arc::new(Base::establish(server, &wanted, limit).await?);
+        let mut bases = self.bases.lock();
+        if bases.len() >= BASES {
+            bases.clear();
+        }
+        bases.insert(wanted, base.clone());
+        Ok(base)
+    }
+}

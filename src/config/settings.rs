@@ -1,0 +1,191 @@
+//! The typed settings and their defaults. What each key means stands in [`super::ROWS`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::value::{Addresses, LogFormat, LogLevel, PoolMode, ResetOnReturn, ServerReset};
+use crate::dsn::{Dsn, Host, HostPort};
+
+/// Everything that can be set.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Settings {
+    /// The PostgreSQL server behind the pool.
+    pub upstream: Upstream,
+    /// Where applications connect.
+    pub listen: Listen,
+    /// Where metrics and health are answered.
+    pub http: Http,
+    /// The pool of server connections.
+    pub pool: Pool,
+    /// How many threads do the work.
+    pub threads: Threads,
+    /// How the process ends.
+    pub shutdown: Shutdown,
+    /// What is logged.
+    pub log: Log,
+}
+
+/// `upstream.*`
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "ROWS has the meaning of every key, once")]
+pub struct Upstream {
+    pub url: Option<Dsn>,
+    pub connect_timeout: Duration,
+}
+
+impl Upstream {
+    /// How long opening a connection may take: the setting, or the URL's own limit where that is shorter.
+    pub fn connect_limit(&self) -> Duration {
+        let of_url = self.url.as_ref().and_then(|dsn| dsn.connect_timeout);
+        of_url.map_or(self.connect_timeout, |limit| {
+            limit.min(self.connect_timeout)
+        })
+    }
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            url: None,
+            connect_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// `listen.*`
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "ROWS has the meaning of every key, once")]
+pub struct Listen {
+    pub address: Addresses,
+    pub unix_socket_dir: Option<PathBuf>,
+    pub max_clients: u32,
+    pub login_timeout: Duration,
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+}
+
+impl Listen {
+    /// PgBouncer's port, so that what expects a pooler there finds one.
+    pub const PORT: u16 = 6432;
+
+    /// The Unix socket to listen on, if any. It has the port of the first address in its name, as PostgreSQL's own
+    /// has, or [`Listen::PORT`] where there is no address or its port is left to the system.
+    pub fn unix_socket(&self) -> Option<HostPort> {
+        let directory = self.unix_socket_dir.as_ref()?;
+        let port = self.address.0.first().map_or(0, |address| address.port);
+        let port = if port == 0 { Self::PORT } else { port };
+        Some(HostPort {
+            host: Host::Unix(directory.clone()),
+            port,
+        })
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            address: Addresses(vec![HostPort::tcp("127.0.0.1", Self::PORT)]),
+            unix_socket_dir: None,
+            max_clients: 10_000,
+            login_timeout: Duration::from_secs(60),
+            tls_cert: None,
+            tls_key: None,
+        }
+    }
+}
+
+/// `http.*`
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "ROWS has the meaning of every key, once")]
+pub struct Http {
+    pub address: HostPort,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            address: HostPort::tcp("127.0.0.1", 9432),
+        }
+    }
+}
+
+/// `pool.*`: by default what SQLAlchemy's QueuePool does in the applications poolwatch comes from.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "ROWS has the meaning of every key, once")]
+pub struct Pool {
+    pub enabled: bool,
+    pub mode: PoolMode,
+    pub size: u32,
+    pub max_overflow: i32,
+    pub timeout: Duration,
+    pub recycle: Option<Duration>,
+    pub pre_ping: bool,
+    pub pre_ping_after: Duration,
+    pub pre_ping_timeout: Duration,
+    pub use_lifo: bool,
+    pub reset_on_return: ResetOnReturn,
+    pub server_reset: ServerReset,
+    pub reset_timeout: Duration,
+    pub max_pools: u32,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            mode: PoolMode::Transaction,
+            size: 25,
+            max_overflow: 10,
+            timeout: Duration::from_secs(30),
+            recycle: Some(Duration::from_secs(30 * 60)),
+            pre_ping: true,
+            pre_ping_after: Duration::from_secs(1),
+            pre_ping_timeout: Duration::from_secs(5),
+            use_lifo: false,
+            reset_on_return: ResetOnReturn::Rollback,
+            server_reset: ServerReset::Pinned,
+            reset_timeout: Duration::from_secs(5),
+            max_pools: 100,
+        }
+    }
+}
+
+/// `threads.*`
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "ROWS has the meaning of every key, once")]
+pub struct Threads {
+    pub data: u32,
+    pub control: u32,
+}
+
+impl Default for Threads {
+    fn default() -> Self {
+        Self {
+            data: 1,
+            control: 1,
+        }
+    }
+}
+
+/// `shutdown.*`
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "ROWS has the meaning of every key, once")]
+pub struct Shutdown {
+    pub timeout: Duration,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// `log.*`
+#[derive(Debug, Clone, PartialEq, Default)]
+#[expect(missing_docs, reason = "ROWS has the meaning of every key, once")]
+pub struct Log {
+    pub format: LogFormat,
+    pub level: LogLevel,
+}

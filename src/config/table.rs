@@ -1,0 +1,332 @@
+//! One row a key.
+
+use super::settings::Settings;
+use super::value::{Value, ValueError};
+
+/// What there is to know about a key.
+#[derive(Debug)]
+pub struct Row {
+    /// `section.key`.
+    pub name: &'static str,
+    /// What it does, in one or two sentences.
+    pub meaning: &'static str,
+    /// What the value is written in.
+    pub unit: &'static str,
+    /// Whether a reload (SIGHUP) changes it in the running process.
+    pub reloadable: bool,
+    /// Whether the value holds a secret, which is never shown and may come from a file.
+    pub secret: bool,
+    /// Names that other programs give it, the first one set is taken.
+    pub drop_in: &'static [DropIn],
+    /// Whether TOML writes the value without quotes.
+    pub(super) bare: bool,
+    pub(super) set: fn(&mut Settings, &str) -> Result<(), ValueError>,
+    pub(super) show: fn(&Settings) -> String,
+    pub(super) same: fn(&Settings, &Settings) -> bool,
+    pub(super) copy: fn(&Settings, &mut Settings),
+}
+
+impl Row {
+    /// The row of a key.
+    pub fn find(name: &str) -> Option<&'static Row> {
+        ROWS.iter().find(|row| row.name == name)
+    }
+
+    /// The variable of this key: `POOLWATCH_SECTION__KEY`.
+    pub fn variable(&self) -> String {
+        let name = self.name.replacen('.', "__", 1);
+        format!("{}{}", super::environment::PREFIX, name.to_uppercase())
+    }
+
+    /// The value as text, secrets masked.
+    pub fn show(&self, settings: &Settings) -> String {
+        (self.show)(settings)
+    }
+
+    /// The value as a TOML literal, secrets masked.
+    pub fn toml(&self, settings: &Settings) -> String {
+        let text = self.show(settings);
+        if self.bare {
+            return text;
+        }
+        // JSON's escapes are among those of TOML's basic strings.
+        serde_json::Value::String(text).to_string()
+    }
+
+    /// The key without its section.
+    pub fn key(&self) -> &'static str {
+        self.name.split_once('.').map_or(self.name, |(_, key)| key)
+    }
+
+    /// The section.
+    pub fn section(&self) -> &'static str {
+        self.name.split_once('.').map_or("", |(section, _)| section)
+    }
+}
+
+/// A variable that an application has already, and how to read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DropIn {
+    /// The variable.
+    pub name: &'static str,
+    /// How its value becomes ours.
+    pub rule: Rule,
+}
+
+/// How a drop-in's value becomes ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// As it is.
+    Same,
+    /// It is a number of seconds.
+    Seconds,
+    /// It says no where we say yes.
+    Inverted,
+}
+
+const fn same(name: &'static str) -> DropIn {
+    let rule = Rule::Same;
+    DropIn { name, rule }
+}
+
+const fn seconds(name: &'static str) -> DropIn {
+    let rule = Rule::Seconds;
+    DropIn { name, rule }
+}
+
+const fn inverted(name: &'static str) -> DropIn {
+    let rule = Rule::Inverted;
+    DropIn { name, rule }
+}
+
+/// Whether a value has a type that TOML writes without quotes, found from the field that holds it.
+const fn bare<T: Value>(_: fn(&Settings) -> &T) -> bool {
+    T::BARE
+}
+
+/// `section.key, unit, reload|restart, [drop-in names], meaning`
+macro_rules! row {
+    ($section:ident.$key:ident, $unit:literal, $when:ident, [$($drop_in:expr),*], $meaning:literal) => {
+        Row {
+            name: concat!(stringify!($section), ".", stringify!($key)),
+            meaning: $meaning,
+            unit: $unit,
+            reloadable: row!(@ $when),
+            secret: row!(@secret $section $key),
+            drop_in: &[$($drop_in),*],
+            bare: bare(|settings| &settings.$section.$key),
+            set: |settings, text| {
+                settings.$section.$key = Value::read(text)?;
+                Ok(())
+            },
+            show: |settings| settings.$section.$key.show(),
+            same: |a, b| a.$section.$key == b.$section.$key,
+            copy: |from, to| to.$section.$key = from.$section.$key.clone(),
+        }
+    };
+    (@ reload) => { true };
+    (@ restart) => { false };
+    (@secret upstream url) => { true };
+    (@secret $section:ident $key:ident) => { false };
+}
+
+/// Every key, in the order in which they are documented and shown; the keys of a section stand together.
+pub static ROWS: &[Row] = &[
+    row!(
+        upstream.url,
+        "URL",
+        restart,
+        [same("DATABASE_URL"), same("LETTA_PG_URI")],
+        "The PostgreSQL server behind the pool, as a URL of any dialect or key=value pairs."
+    ),
+    row!(
+        upstream.connect_timeout,
+        "duration",
+        reload,
+        [],
+        "How long opening a connection to PostgreSQL may take, from name resolution to its first ReadyForQuery. \
+         A connect_timeout in the URL is used where it is shorter."
+    ),
+    row!(
+        listen.address,
+        "host:port, …",
+        restart,
+        [],
+        "Where applications connect. Several addresses are separated by commas; port 0 lets the system choose; empty means Unix sockets only."
+    ),
+    row!(
+        listen.unix_socket_dir,
+        "path",
+        restart,
+        [],
+        "The directory for a Unix socket named .s.PGSQL.PORT, where PORT is that of the first address. Empty means none."
+    ),
+    row!(
+        listen.max_clients,
+        "clients",
+        restart,
+        [],
+        "How many applications' connections are taken at once; more are refused with SQLSTATE 53300."
+    ),
+    row!(
+        listen.login_timeout,
+        "duration",
+        restart,
+        [],
+        "How long a client may take from its first byte to the end of its login."
+    ),
+    row!(
+        listen.tls_cert,
+        "path",
+        restart,
+        [],
+        "The certificate shown to clients that ask for TLS, a PEM file. Empty means a self-signed one, made at start."
+    ),
+    row!(
+        listen.tls_key,
+        "path",
+        restart,
+        [],
+        "The key of listen.tls_cert, a PEM file."
+    ),
+    row!(
+        http.address,
+        "host:port",
+        restart,
+        [],
+        "Where /metrics, /healthz, /readyz and the JSON API are answered."
+    ),
+    row!(
+        pool.enabled,
+        "switch",
+        restart,
+        [inverted("LETTA_DISABLE_SQLALCHEMY_POOLING")],
+        "Whether connections are kept and reused. Without, each checkout opens a connection of its own and closes it at its return."
+    ),
+    row!(
+        pool.mode,
+        "transaction | session",
+        restart,
+        [],
+        "For how long a client keeps a server: for a transaction, or until it leaves."
+    ),
+    row!(
+        pool.size,
+        "connections",
+        reload,
+        [same("LETTA_PG_POOL_SIZE")],
+        "How many idle connections are kept at most. 0 means no limit to what is kept or opened, as in SQLAlchemy."
+    ),
+    row!(
+        pool.max_overflow,
+        "connections",
+        reload,
+        [same("LETTA_PG_MAX_OVERFLOW")],
+        "How many connections may be open beyond pool.size; they are closed when they come back and pool.size are idle. -1 means no limit."
+    ),
+    row!(
+        pool.timeout,
+        "duration",
+        reload,
+        [seconds("LETTA_PG_POOL_TIMEOUT")],
+        "How long a client waits for a connection before it is told that there is none (SQLSTATE 53300)."
+    ),
+    row!(
+        pool.recycle,
+        "duration | off",
+        reload,
+        [seconds("LETTA_PG_POOL_RECYCLE")],
+        "The age from which a connection is replaced at its next checkout. off (or -1) means never."
+    ),
+    row!(
+        pool.pre_ping,
+        "switch",
+        reload,
+        [same("LETTA_POOL_PRE_PING")],
+        "Whether an idle connection is tested before it is handed out."
+    ),
+    row!(
+        pool.pre_ping_after,
+        "duration",
+        reload,
+        [],
+        "A connection that was idle for less is only looked at for a hang-up, which costs no round trip. 0s tests at every checkout."
+    ),
+    row!(
+        pool.pre_ping_timeout,
+        "duration",
+        reload,
+        [],
+        "How long the test may take before the connection counts as dead."
+    ),
+    row!(
+        pool.use_lifo,
+        "switch",
+        reload,
+        [same("LETTA_POOL_USE_LIFO")],
+        "Whether the connection returned last is handed out first, so that those not needed grow old."
+    ),
+    row!(
+        pool.reset_on_return,
+        "rollback | commit | none",
+        restart,
+        [],
+        "What becomes of a transaction that a client leaves open. none closes the connection: it is never reused within a transaction."
+    ),
+    row!(
+        pool.server_reset,
+        "pinned | always",
+        restart,
+        [],
+        "When DISCARD ALL is run at a return: after a session that was pinned to its server, or always."
+    ),
+    row!(
+        pool.reset_timeout,
+        "duration",
+        restart,
+        [],
+        "How long ROLLBACK and DISCARD ALL at a return may take before the connection is closed instead."
+    ),
+    row!(
+        pool.max_pools,
+        "pools",
+        restart,
+        [],
+        "How many pools there may be, one for each user and database; a login that needs one more is refused."
+    ),
+    row!(
+        threads.data,
+        "threads",
+        restart,
+        [],
+        "How many threads carry queries."
+    ),
+    row!(
+        threads.control,
+        "threads",
+        restart,
+        [],
+        "How many threads answer HTTP and watch the rest, apart from those that carry queries."
+    ),
+    row!(
+        shutdown.timeout,
+        "duration",
+        reload,
+        [],
+        "How long open transactions may go on after SIGTERM before they are cancelled."
+    ),
+    row!(
+        log.format,
+        "text | json",
+        restart,
+        [],
+        "How log lines are written."
+    ),
+    row!(
+        log.level,
+        "error | warn | info | debug | trace",
+        restart,
+        [],
+        "From which level on events are logged."
+    ),
+];

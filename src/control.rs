@@ -1,0 +1,165 @@
+//! What poolwatch itself asks of PostgreSQL: the same pool, over tokio-postgres.
+//!
+//! Kept apart from the pools that applications use, so that an exhausted pool does not blind the one who asks why.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bb8_postgres::PostgresConnectionManager;
+use tokio_postgres::config::SslMode as PostgresSslMode;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::dsn::{Host, HostPort, SslMode};
+use crate::pool::{self, CheckoutError, ConfigError, Observer, Pool, Status};
+use crate::secret::Secret;
+use crate::tls::ClientTls;
+
+/// Connections of the control pool: one for what runs on a timer, one for whoever asks meanwhile.
+pub const SIZE: u32 = 2;
+
+type Manager = PostgresConnectionManager<MakeRustlsConnect>;
+
+/// Where the control pool connects to.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The hosts, tried in order.
+    pub hosts: Vec<HostPort>,
+    /// The user.
+    pub user: String,
+    /// Its password, if it has one.
+    pub password: Option<Secret>,
+    /// The database.
+    pub database: String,
+    /// How TLS is asked for.
+    pub tls: ClientTls,
+    /// For opening a connection at most.
+    pub connect_timeout: Duration,
+}
+
+/// The control pool. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Control {
+    pool: Pool<Manager>,
+    config: Arc<Config>,
+}
+
+/// What PostgreSQL says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// `server_version`.
+    pub version: String,
+    /// `max_connections`.
+    pub max_connections: u32,
+    /// Connections that only superusers may use.
+    pub reserved: u32,
+}
+
+/// Why a question was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// No connection could be had.
+    #[error(transparent)]
+    Checkout(#[from] CheckoutError<tokio_postgres::Error>),
+    /// PostgreSQL answered with an error.
+    #[error("PostgreSQL did not answer the question")]
+    Query(#[from] tokio_postgres::Error),
+    /// PostgreSQL did not answer in time.
+    #[error("no answer within {0:?}")]
+    Deadline(Duration),
+}
+
+impl Control {
+    /// A pool that opens its first connection when it is first asked.
+    ///
+    /// # Errors
+    /// The rules make no pool.
+    pub fn new(config: Config, observer: Arc<dyn Observer>) -> Result<Self, ConfigError> {
+        let tls = MakeRustlsConnect::new(config.tls.config());
+        let rules = pool::Config {
+            size: SIZE,
+            max_overflow: 0,
+            timeout: config.connect_timeout,
+            connect_timeout: config.connect_timeout,
+            ..pool::Config::default()
+        };
+        let pool = Pool::new(Manager::new(postgres_config(&config), tls), rules, observer)?;
+        Ok(Self {
+            pool,
+            config: Arc::new(config),
+        })
+    }
+
+    /// What PostgreSQL says of itself, asked now.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn limits(&self, limit: Duration) -> Result<Limits, ControlError> {
+        tokio::time::timeout(limit, self.ask_limits())
+            .await
+            .map_err(|_| ControlError::Deadline(limit))?
+    }
+
+    async fn ask_limits(&self) -> Result<Limits, ControlError> {
+        let client = self.pool.checkout().await?;
+        let row = client
+            .query_one(
+                "SELECT pg_catalog.current_setting('server_version'), \
+                 pg_catalog.current_setting('max_connections')::int, \
+                 pg_catalog.current_setting('superuser_reserved_connections')::int",
+                &[],
+            )
+            .await?;
+        let count = |column| u32::try_from(row.get::<_, i32>(column)).unwrap_or(0);
+        Ok(Limits {
+            version: row.get(0),
+            max_connections: count(1),
+            reserved: count(2),
+        })
+    }
+
+    /// Where it connects to.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The first host, for labels and logs.
+    pub fn host(&self) -> &HostPort {
+        &self.config.hosts[0]
+    }
+
+    /// The pool at this moment.
+    pub fn status(&self) -> Status {
+        self.pool.status()
+    }
+
+    /// Closes the pool.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+}
+
+fn postgres_config(config: &Config) -> tokio_postgres::Config {
+    let mut postgres = tokio_postgres::Config::new();
+    postgres
+        .user(&config.user)
+        .dbname(&config.database)
+        .application_name("poolwatch");
+    postgres.connect_timeout(config.connect_timeout);
+    if let Some(password) = &config.password {
+        postgres.password(password.expose());
+    }
+    for host in &config.hosts {
+        match &host.host {
+            Host::Tcp(name) => postgres.host(name),
+            Host::Unix(directory) => postgres.host_path(directory),
+        };
+        postgres.port(host.port);
+    }
+    // What is verified is the TLS configuration's own business; here only whether there is TLS at all.
+    postgres.ssl_mode(match config.tls.mode() {
+        SslMode::Disable | SslMode::Allow => PostgresSslMode::Disable,
+        SslMode::Prefer => PostgresSslMode::Prefer,
+        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => PostgresSslMode::Require,
+    });
+    postgres
+}

@@ -1,0 +1,235 @@
+//! The surface as a client sees it: raw requests to a real listener.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::metrics::Metrics;
+use crate::status::{PoolStatus, PoolView, Status};
+
+struct Server {
+    address: SocketAddr,
+    readiness: Readiness,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<()>,
+}
+
+impl Server {
+    async fn start(pools: Vec<PoolView>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let readiness = Readiness::new();
+        let state = HttpState {
+            metrics: Metrics::new(),
+            status: std::sync::Arc::new(Status::new(move || pools.clone())),
+            readiness: readiness.clone(),
+        };
+        let (stop, stopped) = oneshot::channel();
+        let served = tokio::spawn(serve(listener, state, async {
+            let _ = stopped.await;
+        }));
+        Self {
+            address,
+            readiness,
+            stop,
+            served,
+        }
+    }
+
+    async fn ask(&self, method: &str, path: &str) -> Answer {
+        self.ask_with(method, path, "").await
+    }
+
+    async fn ask_with(&self, method: &str, path: &str, headers: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        Answer {
+            status: head[9..12].parse().unwrap(),
+            head: head.to_lowercase(),
+            body: body.to_owned(),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    /// In lower case.
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_answered_in_the_text_format() {
+    let server = Server::start(vec![]).await;
+    let answer = server.ask("GET", "/metrics").await;
+    assert_eq!(answer.status, 200);
+    let kind = "content-type: text/plain; version=0.0.4; charset=utf-8";
+    assert!(answer.head.contains(kind), "{}", answer.head);
+    assert!(answer.body.contains("# TYPE poolwatch_build_info gauge\n"));
+    assert!(answer.body.ends_with('\n'));
+}
+
+#[tokio::test]
+async fn refusals_are_problem_documents() {
+    let server = Server::start(vec![]).await;
+    let missing = server.ask("GET", "/nothing").await;
+    let method = server.ask("DELETE", "/metrics").await;
+    let large = server
+        .ask_with("POST", "/metrics", "Content-Length: 99999999\r\n")
+        .await;
+    for (answer, status, title) in [
+        (&missing, 404, "Not Found"),
+        (&method, 405, "Method Not Allowed"),
+        (&large, 413, "Payload Too Large"),
+    ] {
+        assert_eq!(answer.status, status);
+        assert!(
+            answer
+                .head
+                .contains("content-type: application/problem+json")
+        );
+        let body = answer.json();
+        assert_eq!(body["type"], "about:blank");
+        assert_eq!(body["title"], title);
+        assert_eq!(body["status"], status);
+        assert!(body["detail"].as_str().is_some_and(|text| !text.is_empty()));
+    }
+    assert!(method.head.contains("allow: get,head"), "{}", method.head);
+}
+
+#[tokio::test]
+async fn ready_says_what_is_missing_and_alive_does_not_care() {
+    let server = Server::start(vec![]).await;
+    let latch = server.readiness.latch("the first probe of PostgreSQL");
+    let answer = server.ask("GET", "/readyz").await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(
+        answer.json(),
+        json!({"ready": false, "reasons": ["the first probe of PostgreSQL"]})
+    );
+    assert_eq!(server.ask("GET", "/healthz").await.status, 200);
+
+    drop(latch);
+    let answer = server.ask("GET", "/readyz").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json(), json!({"ready": true, "reasons": []}));
+
+    server.readiness.set_stopping();
+    assert_eq!(server.ask("GET", "/readyz").await.status, 503);
+    assert_eq!(server.ask("GET", "/healthz").await.status, 200);
+}
+
+fn view(name: &str, max_overflow: i32) -> PoolView {
+    PoolView {
+        name: name.to_owned(),
+        user: "app".to_owned(),
+        host: "db".to_owned(),
+        port: 5432,
+        database: "orders".to_owned(),
+        status: PoolStatus {
+            size: 25,
+            max_overflow,
+            idle: 3,
+            in_use: 24,
+            connecting: 1,
+            waiting: 7,
+            permits_in_use: 25,
+            oldest_wait: Duration::from_millis(1500),
+            ..Default::default()
+        },
+    }
+}
+
+#[tokio::test]
+async fn pools_are_listed_by_name_with_durations_in_seconds() {
+    let server = Server::start(vec![view("b", -1), view("a", 10)]).await;
+    let answer = server.ask("GET", "/api/v1/pools").await;
+    assert_eq!(answer.status, 200);
+    let body = answer.json();
+    assert_eq!(
+        body["pools"][0],
+        json!({
+            "name": "a", "user": "app", "host": "db", "port": 5432, "database": "orders",
+            "size": 25, "max_overflow": 10, "max": 35,
+            "idle": 3, "in_use": 24, "live": 27, "overflow": 2,
+            "connecting": 1, "pinging": 0, "waiting": 7, "permits_in_use": 25,
+            "oldest_wait_seconds": 1.5, "oldest_use_seconds": 0.0,
+            "paused": false, "closed": false,
+        })
+    );
+    assert_eq!(body["pools"][1]["name"], "b");
+    assert_eq!(body["pools"][1]["max"], Value::Null);
+    assert_eq!(body["pools"].as_array().map(Vec::len), Some(2));
+}
+
+#[tokio::test]
+async fn the_index_names_what_there_is() {
+    let server = Server::start(vec![]).await;
+    let index = server.ask("GET", "/").await;
+    assert_eq!(index.status, 200);
+    let paths: Vec<_> = index.body.lines().filter(|l| l.starts_with('/')).collect();
+    assert_eq!(paths.len(), 4);
+    for line in paths {
+        let path = line.split_whitespace().next().unwrap();
+        assert_eq!(server.ask("GET", path).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_stop_lets_idle_connections_go_and_ends() {
+    let server = Server::start(vec![]).await;
+    let mut kept = TcpStream::connect(server.address).await.unwrap();
+    kept.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let mut byte = [0];
+    kept.read_exact(&mut byte).await.unwrap(); // the answer has begun: the connection is kept from now on
+    server.stop.send(()).unwrap();
+    server.served.await.unwrap();
+    let mut rest = Vec::new();
+    kept.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.ends_with(b"ok\n"));
+}
+
+/// Under paused time the limits pass at once when nothing else can happen.
+#[tokio::test(start_paused = true)]
+async fn half_a_request_does_not_hold_a_stop() {
+    let server = Server::start(vec![]).await;
+    let mut stuck = TcpStream::connect(server.address).await.unwrap();
+    stuck.write_all(b"GET /met").await.unwrap();
+    server.stop.send(()).unwrap();
+    server.served.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_say_nothing_are_ended() {
+    let server = Server::start(vec![]).await;
+    let mut silent = Vec::new();
+    for _ in 0..listener::MOST_CONNECTIONS + 1 {
+        silent.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    // All places are taken, so this is served only once a silent connection has had its time.
+    let answer = tokio::time::timeout(listener::IDLE_LIMIT * 3, server.ask("GET", "/healthz"));
+    assert_eq!(answer.await.unwrap().status, 200);
+    let mut end = [0];
+    let read = silent[0].read(&mut end).await;
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+}

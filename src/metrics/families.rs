@@ -1,0 +1,279 @@
+//! Every exported name. `docs/metrics.md` lists the same, and `tests/contract.rs` holds that it does.
+//!
+//! Names are OpenTelemetry's, in Prometheus spelling, where its semantic conventions (v1.44) have one.
+
+use super::buckets;
+use super::family::Family;
+
+/// `user@host:port/database`, or `control` for what poolwatch itself asks of PostgreSQL.
+const POOL: &str = "db_client_connection_pool_name";
+const BY_POOL: &[&str] = &[POOL];
+
+/// Connections of a pool by state.
+pub const CONNECTION_COUNT: Family = Family::gauge(
+    "db_client_connection_count",
+    "Live server connections of the pool by state: idle in it, or used (handed out or being checked before that).",
+    &[POOL, "db_client_connection_state"],
+);
+/// The most connections a pool may have.
+pub const CONNECTION_MAX: Family = Family::gauge(
+    "db_client_connection_max",
+    "The most connections the pool may have (size + max_overflow), +Inf when overflow has no limit.",
+    BY_POOL,
+);
+/// The most idle connections.
+pub const CONNECTION_IDLE_MAX: Family = Family::gauge(
+    "db_client_connection_idle_max",
+    "The most connections the pool keeps idle (its size).",
+    BY_POOL,
+);
+/// The fewest idle connections.
+pub const CONNECTION_IDLE_MIN: Family = Family::gauge(
+    "db_client_connection_idle_min",
+    "The fewest connections the pool keeps idle: always 0, it opens connections on demand.",
+    BY_POOL,
+);
+/// Waiting checkouts.
+pub const CONNECTION_PENDING_REQUESTS: Family = Family::gauge(
+    "db_client_connection_pending_requests",
+    "Checkouts that wait for a connection now.",
+    BY_POOL,
+);
+/// Checkouts that timed out.
+pub const CONNECTION_TIMEOUTS: Family = Family::counter(
+    "db_client_connection_timeouts_total",
+    "Checkouts that got no connection within the pool's timeout; the checkouts with outcome timeout.",
+    BY_POOL,
+);
+/// How long connects took.
+pub const CONNECTION_CREATE_TIME: Family = Family::histogram(
+    "db_client_connection_create_time_seconds",
+    "Time to open a connection to PostgreSQL, login included; successful ones only.",
+    BY_POOL,
+    buckets::POOL,
+);
+/// How long checkouts took.
+pub const CONNECTION_WAIT_TIME: Family = Family::histogram(
+    "db_client_connection_wait_time_seconds",
+    "Time from asking the pool for a connection to its answer: every checkout, however it ended, so the count is the sum of poolwatch_pool_checkouts_total.",
+    BY_POOL,
+    buckets::POOL,
+);
+/// How long connections were out.
+pub const CONNECTION_USE_TIME: Family = Family::histogram(
+    "db_client_connection_use_time_seconds",
+    "Time from a connection's checkout to its return.",
+    BY_POOL,
+    buckets::POOL,
+);
+/// How long queries took.
+pub const OPERATION_DURATION: Family = Family::histogram(
+    "db_client_operation_duration_seconds",
+    "Time of a query from its start in poolwatch, the wait for a connection included, to its end; error_type is empty for success.",
+    &[
+        POOL,
+        "db_system_name",
+        "db_namespace",
+        "server_address",
+        "server_port",
+        "error_type",
+    ],
+    buckets::OPERATION,
+);
+/// `pool.size`.
+pub const POOL_SIZE: Family = Family::gauge(
+    "poolwatch_pool_size",
+    "Connections the pool keeps (pool.size).",
+    BY_POOL,
+);
+/// `pool.max_overflow`.
+pub const POOL_MAX_OVERFLOW: Family = Family::gauge(
+    "poolwatch_pool_max_overflow",
+    "Connections the pool may open beyond its size (pool.max_overflow); -1 is no limit.",
+    BY_POOL,
+);
+/// Connections beyond the size.
+pub const POOL_OVERFLOW_CONNECTIONS: Family = Family::gauge(
+    "poolwatch_pool_overflow_connections",
+    "Live connections beyond the pool's size.",
+    BY_POOL,
+);
+/// The longest wait now.
+pub const POOL_OLDEST_WAIT: Family = Family::gauge(
+    "poolwatch_pool_oldest_wait_seconds",
+    "How long the oldest waiting checkout has waited; 0 when none waits.",
+    BY_POOL,
+);
+/// The longest use now.
+pub const POOL_OLDEST_USE: Family = Family::gauge(
+    "poolwatch_pool_oldest_use_seconds",
+    "How long the connection that is out longest has been out; 0 when none is.",
+    BY_POOL,
+);
+/// Connects under way.
+pub const POOL_CONNECTING: Family = Family::gauge(
+    "poolwatch_pool_connecting",
+    "Connections being opened now.",
+    BY_POOL,
+);
+/// Pings under way.
+pub const POOL_PINGING: Family = Family::gauge(
+    "poolwatch_pool_pinging",
+    "Idle connections being pinged now, before they are handed out.",
+    BY_POOL,
+);
+/// Whether an operator paused the pool.
+pub const POOL_PAUSED: Family = Family::gauge(
+    "poolwatch_pool_paused",
+    "1 while the pool is paused and hands nothing out, else 0.",
+    BY_POOL,
+);
+/// Checkouts by outcome.
+pub const POOL_CHECKOUTS: Family = Family::counter(
+    "poolwatch_pool_checkouts_total",
+    "Checkouts by how they ended; direct and waited got a connection.",
+    &[POOL, "outcome"],
+);
+/// Opened connections.
+pub const POOL_OPENED: Family = Family::counter(
+    "poolwatch_pool_connections_opened_total",
+    "Connections opened; less those closed, it is the number that live.",
+    BY_POOL,
+);
+/// Closed connections by reason.
+pub const POOL_CLOSED: Family = Family::counter(
+    "poolwatch_pool_connections_closed_total",
+    "Connections closed, by reason.",
+    &[POOL, "reason"],
+);
+/// Looks before checkouts by outcome.
+pub const POOL_PRE_PINGS: Family = Family::counter(
+    "poolwatch_pool_pre_pings_total",
+    "Idle connections looked at before they were handed out, by what was found.",
+    &[POOL, "outcome"],
+);
+/// Generations.
+pub const POOL_INVALIDATIONS: Family = Family::counter(
+    "poolwatch_pool_invalidations_total",
+    "Times all older connections of the pool were declared stale, after a disconnect or a RECONNECT.",
+    BY_POOL,
+);
+/// Broken invariants.
+pub const POOL_BUGS: Family = Family::counter(
+    "poolwatch_pool_bugs_total",
+    "Times an operation that cannot fail did; anything but 0 is a bug of poolwatch.",
+    BY_POOL,
+);
+/// Finished transactions.
+pub const TRANSACTIONS: Family = Family::counter(
+    "poolwatch_transactions_total",
+    "Transactions that ended, those of a single statement included.",
+    BY_POOL,
+);
+/// Where a query's time went.
+pub const QUERY_PHASE: Family = Family::histogram(
+    "poolwatch_query_phase_seconds",
+    "Where queries' time went: waiting at the pool's gate, connecting, executing, transferring.",
+    &[POOL, "phase"],
+    buckets::POOL,
+);
+/// Pinned sessions now.
+pub const PINNED_SESSIONS: Family = Family::gauge(
+    "poolwatch_pinned_sessions",
+    "Sessions that keep their server between transactions now, by reason; one with two reasons counts under both.",
+    &[POOL, "reason"],
+);
+/// Pins so far.
+pub const PINS: Family = Family::counter(
+    "poolwatch_pins_total",
+    "Times a session was pinned to its server, by reason.",
+    &[POOL, "reason"],
+);
+/// Clients by state.
+pub const CLIENTS: Family = Family::gauge(
+    "poolwatch_clients",
+    "Clients connected now, by what their session is doing.",
+    &["state"],
+);
+/// Logins by outcome.
+pub const LOGINS: Family = Family::counter(
+    "poolwatch_logins_total",
+    "Logins of clients, by how they ended.",
+    &["outcome"],
+);
+/// Bytes by side and direction.
+pub const BYTES: Family = Family::counter(
+    "poolwatch_bytes_total",
+    "Bytes of the PostgreSQL protocol, inside TLS where there is any: received from or sent to the side named.",
+    &["side", "direction"],
+);
+/// Errors by class.
+pub const ERRORS: Family = Family::counter(
+    "poolwatch_errors_total",
+    "Errors told to clients: those PostgreSQL sent (class query) and those of poolwatch itself, with the SQLSTATE's first two characters.",
+    &["class", "sqlstate_class"],
+);
+/// What limits turned away.
+pub const LIMIT_REJECTIONS: Family = Family::counter(
+    "poolwatch_limit_rejections_total",
+    "What was turned away because a limit of poolwatch was reached, by limit.",
+    &["limit"],
+);
+/// The last probe's result.
+pub const UPSTREAM_UP: Family = Family::gauge(
+    "poolwatch_upstream_up",
+    "1 when the last probe of the PostgreSQL host was answered, 0 when it was not or none has ended yet.",
+    &["server_address", "server_port"],
+);
+/// When the last probe ended.
+pub const UPSTREAM_PROBED: Family = Family::gauge(
+    "poolwatch_upstream_last_probe_timestamp_seconds",
+    "When the last probe of the PostgreSQL host ended, as Unix time; 0 before the first.",
+    &["server_address", "server_port"],
+);
+/// The running version.
+pub const BUILD_INFO: Family = Family::gauge(
+    "poolwatch_build_info",
+    "Always 1; the label carries the version.",
+    &["version"],
+);
+
+/// All of them. `process_*` come from the library and are not declared here.
+pub const ALL: [&Family; 36] = [
+    &CONNECTION_COUNT,
+    &CONNECTION_MAX,
+    &CONNECTION_IDLE_MAX,
+    &CONNECTION_IDLE_MIN,
+    &CONNECTION_PENDING_REQUESTS,
+    &CONNECTION_TIMEOUTS,
+    &CONNECTION_CREATE_TIME,
+    &CONNECTION_WAIT_TIME,
+    &CONNECTION_USE_TIME,
+    &OPERATION_DURATION,
+    &POOL_SIZE,
+    &POOL_MAX_OVERFLOW,
+    &POOL_OVERFLOW_CONNECTIONS,
+    &POOL_OLDEST_WAIT,
+    &POOL_OLDEST_USE,
+    &POOL_CONNECTING,
+    &POOL_PINGING,
+    &POOL_PAUSED,
+    &POOL_CHECKOUTS,
+    &POOL_OPENED,
+    &POOL_CLOSED,
+    &POOL_PRE_PINGS,
+    &POOL_INVALIDATIONS,
+    &POOL_BUGS,
+    &TRANSACTIONS,
+    &QUERY_PHASE,
+    &PINNED_SESSIONS,
+    &PINS,
+    &CLIENTS,
+    &LOGINS,
+    &BYTES,
+    &ERRORS,
+    &LIMIT_REJECTIONS,
+    &UPSTREAM_UP,
+    &UPSTREAM_PROBED,
+    &BUILD_INFO,
+];

@@ -1,0 +1,156 @@
+//! The values that labels may have. Each is an enum, so the number of series is known when compiling.
+
+/// Declares a fieldless enum with its label values, `ALL` and `COUNT`. `ALL` is in the order of the discriminants, so
+/// `variant as usize` is an index into an array of `COUNT` handles.
+macro_rules! label_enum {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident => $label:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl $name {
+            /// All values, in the order of their discriminants.
+            pub const ALL: [$name; $name::COUNT] = [$($name::$variant,)+];
+            /// How many values there are.
+            pub const COUNT: usize = [$($label,)+].len();
+
+            /// The label's value.
+            pub fn label(self) -> &'static str {
+                match self { $($name::$variant => $label,)+ }
+            }
+        }
+    };
+}
+
+label_enum! {
+    /// Why a session keeps its server between transactions; the label `reason` of `poolwatch_pinned_sessions`.
+    PinReason {
+        /// It has an open prepared statement with a name.
+        NamedStatement => "named_statement",
+        /// It ran a command that may leave state in the server session (`SET`, `LISTEN`, `PREPARE`, …).
+        Command => "command",
+        /// `set_config` in its text.
+        SetConfig => "set_config",
+        /// A session-level advisory lock may be held.
+        AdvisoryLock => "advisory_lock",
+        /// It may have made a temporary table.
+        TemporaryTable => "temporary_table",
+        /// A startup parameter that the server does not report was asked for.
+        StartupParameter => "startup_parameter",
+        /// It used the FunctionCall message, whose effects cannot be seen.
+        FunctionCall => "function_call",
+        /// It is a replication connection, on a server of its own outside the pool.
+        Replication => "replication",
+        /// A statement too large to be looked at whole.
+        LargeStatement => "large_statement",
+        /// `pool.mode` is `session`.
+        SessionMode => "session_mode",
+    }
+}
+
+label_enum! {
+    /// A part of a query's time that the proxy measures; two of the values of the label `phase` of
+    /// `poolwatch_query_phase_seconds`.
+    ///
+    /// The other two, `wait` and `connect`, are taken from the pool's events and are not for callers to observe: they
+    /// would be counted twice.
+    Phase {
+        /// From the last byte sent to the server to the first byte of its answer.
+        Execute => "execute",
+        /// From that first byte to the last one handed to the client.
+        Transfer => "transfer",
+    }
+}
+
+label_enum! {
+    /// How a client's login ended; the label `outcome` of `poolwatch_logins_total`.
+    LoginOutcome {
+        /// The client may send queries.
+        Ok => "ok",
+        /// A wrong password, or a method the client does not speak.
+        AuthenticationFailed => "authentication_failed",
+        /// An unknown user, database or option.
+        Rejected => "rejected",
+        /// A limit of ours was reached.
+        Limit => "limit",
+        /// The client broke the wire protocol.
+        Protocol => "protocol",
+        /// PostgreSQL could not be reached for what a login needs of it.
+        Upstream => "upstream",
+        /// It took too long.
+        Timeout => "timeout",
+        /// The client went away.
+        Gone => "gone",
+        /// poolwatch is starting or stopping.
+        Unavailable => "unavailable",
+    }
+}
+
+label_enum! {
+    /// A limit of ours that turned something away; the label `limit` of `poolwatch_limit_rejections_total`.
+    Limit {
+        /// `listen.max_clients`.
+        Clients => "clients",
+        /// The number of pools.
+        Pools => "pools",
+        /// The length of a message that must be held whole.
+        MessageSize => "message_size",
+        /// The size of a startup packet.
+        StartupSize => "startup_size",
+    }
+}
+
+label_enum! {
+    /// What a client's session is doing; the label `state` of `poolwatch_clients`.
+    ClientState {
+        /// Before its first ReadyForQuery.
+        Login => "login",
+        /// A request of it is being served.
+        Active => "active",
+        /// Nothing asked, no transaction open.
+        Idle => "idle",
+        /// Nothing asked, a transaction open.
+        IdleInTransaction => "idle_in_transaction",
+        /// Waiting for a server.
+        Waiting => "waiting",
+    }
+}
+
+/// The value of `server_port`: empty for PostgreSQL's own port, as OpenTelemetry's `server.port` is then left out. One
+/// rule for all metrics that have the label, so that they can be joined on it.
+pub(super) fn server_port(port: u16) -> String {
+    match port {
+        5432 => String::new(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::error::Class;
+    use crate::pool::{CloseReason, Outcome, PrePing};
+
+    /// Handles are kept in arrays and found by discriminant, also for the enums declared elsewhere.
+    #[test]
+    fn discriminants_index_all_and_labels_differ() {
+        fn check<const N: usize>(values: [(usize, &'static str); N]) {
+            for (position, (discriminant, label)) in values.iter().enumerate() {
+                assert_eq!(position, *discriminant, "{label}");
+            }
+            let distinct: BTreeSet<_> = values.iter().map(|(_, label)| label).collect();
+            assert_eq!(distinct.len(), N);
+        }
+        check(PinReason::ALL.map(|v| (v as usize, v.label())));
+        check(Phase::ALL.map(|v| (v as usize, v.label())));
+        check(LoginOutcome::ALL.map(|v| (v as usize, v.label())));
+        check(Limit::ALL.map(|v| (v as usize, v.label())));
+        check(ClientState::ALL.map(|v| (v as usize, v.label())));
+        check(Outcome::ALL.map(|v| (v as usize, v.label())));
+        check(CloseReason::ALL.map(|v| (v as usize, v.label())));
+        check(PrePing::ALL.map(|v| (v as usize, v.label())));
+        check(Class::ALL.map(|v| (v as usize, v.label())));
+    }
+}

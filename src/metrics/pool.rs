@@ -1,0 +1,282 @@
+//! The figures of one pool: what happened, counted as it happens, and what is the case, asked for at the scrape.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus::Histogram;
+
+use super::count::{Count, Level};
+use super::families as f;
+use super::family::Family;
+use super::labels::{Phase, PinReason, server_port};
+use super::scrape::{Scrape, new_histogram};
+use crate::pool::{CloseReason, Observer, Outcome, PoolEvent, PrePing, Status};
+
+/// What names a pool in labels. Bounded by the number of pools; none of it may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolLabels {
+    /// `user@host:port/database`, or `control`.
+    pub name: String,
+    /// The database.
+    pub namespace: String,
+    /// The PostgreSQL host, or the directory of its Unix socket.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+/// The figures of one pool. Every handle is resolved; recording is an atomic addition or a histogram's observation.
+pub struct PoolMetrics {
+    labels: PoolLabels,
+    checkouts: [Count; Outcome::ALL.len()],
+    opened: Count,
+    closed: [Count; CloseReason::ALL.len()],
+    pre_pings: [Count; PrePing::ALL.len()],
+    invalidations: Count,
+    bugs: Count,
+    transactions: Count,
+    pins: [Count; PinReason::COUNT],
+    pinned: [Level; PinReason::COUNT],
+    create_time: Histogram,
+    wait_time: Histogram,
+    use_time: Histogram,
+    operation_ok: Histogram,
+    operation_failed: Histogram,
+    phase_wait: Histogram,
+    phase_connect: Histogram,
+    phases: [Histogram; Phase::COUNT],
+    /// Locked by a scrape and by [`watch`](Self::watch) only, never by what records.
+    status: Mutex<Option<StatusSource>>,
+}
+
+type StatusSource = Box<dyn Fn() -> Status + Send + Sync>;
+
+impl PoolMetrics {
+    pub(super) fn new(labels: PoolLabels) -> Self {
+        let phase = || new_histogram(&f::QUERY_PHASE);
+        Self {
+            labels,
+            checkouts: Default::default(),
+            opened: Count::default(),
+            closed: Default::default(),
+            pre_pings: Default::default(),
+            invalidations: Count::default(),
+            bugs: Count::default(),
+            transactions: Count::default(),
+            pins: Default::default(),
+            pinned: Default::default(),
+            create_time: new_histogram(&f::CONNECTION_CREATE_TIME),
+            wait_time: new_histogram(&f::CONNECTION_WAIT_TIME),
+            use_time: new_histogram(&f::CONNECTION_USE_TIME),
+            operation_ok: new_histogram(&f::OPERATION_DURATION),
+            operation_failed: new_histogram(&f::OPERATION_DURATION),
+            phase_wait: phase(),
+            phase_connect: phase(),
+            phases: Phase::ALL.map(|_| phase()),
+            status: Mutex::new(None),
+        }
+    }
+
+    /// The labels given at the start.
+    pub fn labels(&self) -> &PoolLabels {
+        &self.labels
+    }
+
+    /// Where a scrape asks for the pool's state. Until this is called, the pool's gauges are not exported.
+    ///
+    /// The closure may own the pool: [`Metrics::forget_pool`](super::Metrics::forget_pool) drops it, which ends the
+    /// circle of pool, observer and closure. It must not block.
+    pub fn watch(&self, status: impl Fn() -> Status + Send + Sync + 'static) {
+        let previous = self.status.lock().replace(Box::new(status));
+        drop(previous); // after the lock: it may be the last owner of a pool
+    }
+
+    pub(super) fn unwatch(&self) {
+        let previous = self.status.lock().take();
+        drop(previous);
+    }
+
+    /// A query ended: `seconds` from its start in poolwatch, and whether it ended without an error.
+    pub fn query_finished(&self, seconds: f64, ok: bool) {
+        match ok {
+            true => self.operation_ok.observe(seconds),
+            false => self.operation_failed.observe(seconds),
+        }
+    }
+
+    /// A transaction ended: a ReadyForQuery "idle" that ends at least one executed statement.
+    pub fn transaction_finished(&self) {
+        self.transactions.inc();
+    }
+
+    /// How long a phase of a query took.
+    pub fn phase(&self, phase: Phase, took: Duration) {
+        self.phases[phase as usize].observe(took.as_secs_f64());
+    }
+
+    /// A session was pinned. It counts as pinned for this reason until the guard is dropped.
+    pub fn pinned(self: &Arc<Self>, reason: PinReason) -> PinGuard {
+        self.pins[reason as usize].inc();
+        self.pinned[reason as usize].inc();
+        PinGuard {
+            pool: Arc::clone(self),
+            reason,
+        }
+    }
+
+    /// Reads counts of ends before counts of beginnings (closed before opened, returns before checkouts), so that
+    /// under load a difference of the two is never negative.
+    pub(super) fn collect(&self, out: &mut Scrape) {
+        let name = self.labels.name.as_str();
+        for reason in CloseReason::ALL {
+            let count = self.closed[reason as usize].get();
+            out.counter(&f::POOL_CLOSED, &[name, reason.label()], count);
+        }
+        out.histogram(&f::CONNECTION_USE_TIME, &[name], &self.use_time);
+        self.collect_status(out);
+        out.counter(&f::POOL_OPENED, &[name], self.opened.get());
+        out.histogram(&f::CONNECTION_CREATE_TIME, &[name], &self.create_time);
+        for outcome in Outcome::ALL {
+            let count = self.checkouts[outcome as usize].get();
+            out.counter(&f::POOL_CHECKOUTS, &[name, outcome.label()], count);
+            if outcome == Outcome::Timeout {
+                out.counter(&f::CONNECTION_TIMEOUTS, &[name], count);
+            }
+        }
+        out.histogram(&f::CONNECTION_WAIT_TIME, &[name], &self.wait_time);
+        for outcome in PrePing::ALL {
+            let count = self.pre_pings[outcome as usize].get();
+            out.counter(&f::POOL_PRE_PINGS, &[name, outcome.label()], count);
+        }
+        out.counter(&f::POOL_INVALIDATIONS, &[name], self.invalidations.get());
+        out.counter(&f::POOL_BUGS, &[name], self.bugs.get());
+        out.counter(&f::TRANSACTIONS, &[name], self.transactions.get());
+        for reason in PinReason::ALL {
+            let labels = [name, reason.label()];
+            let alive = self.pinned[reason as usize].get();
+            out.gauge(&f::PINNED_SESSIONS, &labels, alive as f64);
+            out.counter(&f::PINS, &labels, self.pins[reason as usize].get());
+        }
+        self.collect_queries(out);
+    }
+
+    fn collect_queries(&self, out: &mut Scrape) {
+        let PoolLabels {
+            name,
+            namespace,
+            host,
+            port,
+        } = &self.labels;
+        let port = server_port(*port);
+        // `_OTHER` is what the conventions say for an error that is given no finer name.
+        for (error_type, histogram) in
+            [("", &self.operation_ok), ("_OTHER", &self.operation_failed)]
+        {
+            let labels = [
+                name,
+                "postgresql",
+                namespace,
+                host,
+                port.as_str(),
+                error_type,
+            ];
+            out.histogram(&f::OPERATION_DURATION, &labels, histogram);
+        }
+        out.histogram(&f::QUERY_PHASE, &[name, "wait"], &self.phase_wait);
+        out.histogram(&f::QUERY_PHASE, &[name, "connect"], &self.phase_connect);
+        for phase in Phase::ALL {
+            let histogram = &self.phases[phase as usize];
+            out.histogram(&f::QUERY_PHASE, &[name, phase.label()], histogram);
+        }
+    }
+
+    fn collect_status(&self, out: &mut Scrape) {
+        let Some(status) = self.status.lock().as_ref().map(|status| status()) else {
+            return;
+        };
+        let name = self.labels.name.as_str();
+        for (state, count) in [("idle", status.idle), ("used", status.in_use)] {
+            out.gauge(&f::CONNECTION_COUNT, &[name, state], count.into());
+        }
+        let max = match status.max_overflow {
+            ..0 => f64::INFINITY,
+            overflow => f64::from(status.size) + f64::from(overflow),
+        };
+        let gauges: [(&Family, f64); 12] = [
+            (&f::CONNECTION_MAX, max),
+            (&f::CONNECTION_IDLE_MAX, status.size.into()),
+            (&f::CONNECTION_IDLE_MIN, 0.0),
+            (&f::CONNECTION_PENDING_REQUESTS, status.waiting.into()),
+            (&f::POOL_SIZE, status.size.into()),
+            (&f::POOL_MAX_OVERFLOW, status.max_overflow.into()),
+            (&f::POOL_OVERFLOW_CONNECTIONS, status.overflow().into()),
+            (&f::POOL_OLDEST_WAIT, status.oldest_wait.as_secs_f64()),
+            (&f::POOL_OLDEST_USE, status.oldest_use.as_secs_f64()),
+            (&f::POOL_CONNECTING, status.connecting.into()),
+            (&f::POOL_PINGING, status.pinging.into()),
+            (&f::POOL_PAUSED, f64::from(u8::from(status.paused))),
+        ];
+        for (family, value) in gauges {
+            out.gauge(family, &[name], value);
+        }
+    }
+}
+
+impl Observer for PoolMetrics {
+    fn on_event(&self, event: PoolEvent) {
+        match event {
+            // How many wait now is the pool's to say, at the scrape.
+            PoolEvent::WaitStarted => {}
+            PoolEvent::WaitEnded { waited } => self.phase_wait.observe(waited.as_secs_f64()),
+            PoolEvent::CheckedOut { outcome, took } => {
+                self.checkouts[outcome as usize].inc();
+                self.wait_time.observe(took.as_secs_f64());
+            }
+            PoolEvent::Returned { held } => self.use_time.observe(held.as_secs_f64()),
+            PoolEvent::Connected { took, ok } => {
+                self.phase_connect.observe(took.as_secs_f64());
+                if ok {
+                    self.opened.inc();
+                    self.create_time.observe(took.as_secs_f64());
+                }
+            }
+            PoolEvent::Closed { reason } => self.closed[reason as usize].inc(),
+            PoolEvent::PrePing { outcome } => self.pre_pings[outcome as usize].inc(),
+            PoolEvent::Invalidated => self.invalidations.inc(),
+            PoolEvent::Bug { what } => {
+                self.bugs.inc();
+                tracing::error!(pool = %self.labels.name, what, "the pool met a state that cannot be");
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for PoolMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PoolMetrics")
+            .field("labels", &self.labels)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One session pinned for one reason. Counted in `poolwatch_pinned_sessions` while alive, however the session ends.
+#[derive(Debug)]
+#[must_use = "the session counts as pinned only while the guard lives"]
+pub struct PinGuard {
+    pool: Arc<PoolMetrics>,
+    reason: PinReason,
+}
+
+impl PinGuard {
+    /// Why the session is pinned.
+    pub fn reason(&self) -> PinReason {
+        self.reason
+    }
+}
+
+impl Drop for PinGuard {
+    fn drop(&mut self) {
+        self.pool.pinned[self.reason as usize].dec();
+    }
+}

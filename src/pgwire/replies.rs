@@ -1,0 +1,154 @@
+//! Messages that poolwatch itself owes a client: built here, byte by byte, so that lengths are filled in one place.
+
+use super::frame::backend;
+
+/// How grave an error is for the client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The statement failed; the connection stays.
+    Error,
+    /// The connection ends.
+    Fatal,
+}
+
+impl Severity {
+    fn text(self) -> &'static str {
+        match self {
+            Severity::Error => "ERROR",
+            Severity::Fatal => "FATAL",
+        }
+    }
+}
+
+/// A buffer of replies to one client.
+#[derive(Debug, Default)]
+pub struct Replies(Vec<u8>);
+
+impl Replies {
+    /// The bytes to send.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether there is nothing to send.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Forgets the first `count` bytes, which were sent.
+    pub fn consume(&mut self, count: usize) {
+        if count == self.0.len() {
+            // An idle session holds no memory.
+            self.0 = Vec::new();
+        } else {
+            self.0.drain(..count);
+        }
+    }
+
+    /// AuthenticationOk.
+    pub fn authentication_ok(&mut self) -> &mut Self {
+        self.message(b'R', |body| body.extend_from_slice(&0_i32.to_be_bytes()))
+    }
+
+    /// ParameterStatus.
+    pub fn parameter_status(&mut self, name: &str, value: &str) -> &mut Self {
+        self.message(backend::PARAMETER_STATUS, |body| {
+            push_cstr(body, name);
+            push_cstr(body, value);
+        })
+    }
+
+    /// BackendKeyData.
+    pub fn backend_key_data(&mut self, process_id: i32, secret: &[u8]) -> &mut Self {
+        self.message(b'K', |body| {
+            body.extend_from_slice(&process_id.to_be_bytes());
+            body.extend_from_slice(secret);
+        })
+    }
+
+    /// NegotiateProtocolVersion: the newest minor version that is spoken here, and the options that are not known.
+    pub fn negotiate_protocol_version(&mut self, minor: u16, unknown: &[&str]) -> &mut Self {
+        self.message(b'v', |body| {
+            body.extend_from_slice(&(3 << 16 | i32::from(minor)).to_be_bytes());
+            body.extend_from_slice(
+                &i32::try_from(unknown.len())
+                    .unwrap_or(i32::MAX)
+                    .to_be_bytes(),
+            );
+            for name in unknown {
+                push_cstr(body, name);
+            }
+        })
+    }
+
+    /// ReadyForQuery; `status` is `I`, `T` or `E`.
+    pub fn ready_for_query(&mut self, status: u8) -> &mut Self {
+        self.message(backend::READY_FOR_QUERY, |body| body.push(status))
+    }
+
+    /// ErrorResponse with the fields that every client expects.
+    pub fn error(
+        &mut self,
+        severity: Severity,
+        sqlstate: &str,
+        message: &str,
+        hint: Option<&str>,
+    ) -> &mut Self {
+        self.message(backend::ERROR, |body| {
+            for (field, text) in [
+                (b'S', severity.text()),
+                (b'V', severity.text()),
+                (b'C', sqlstate),
+                (b'M', message),
+            ] {
+                body.push(field);
+                push_cstr(body, text);
+            }
+            if let Some(hint) = hint {
+                body.push(b'H');
+                push_cstr(body, hint);
+            }
+            body.push(0);
+        })
+    }
+
+    fn message(&mut self, tag: u8, fill: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
+        self.0.push(tag);
+        let length_at = self.0.len();
+        self.0.extend_from_slice(&[0; 4]);
+        fill(&mut self.0);
+        let length = u32::try_from(self.0.len() - length_at).unwrap_or(u32::MAX);
+        self.0[length_at..length_at + 4].copy_from_slice(&length.to_be_bytes());
+        self
+    }
+}
+
+/// Appends a string and its NUL; a NUL inside ends it early rather than forging a field.
+fn push_cstr(body: &mut Vec<u8>, text: &str) {
+    let clean = text.split('\0').next().unwrap_or_default();
+    body.extend_from_slice(clean.as_bytes());
+    body.push(0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_count_themselves_but_not_the_tag() {
+        let mut replies = Replies::default();
+        replies.ready_for_query(b'I');
+        assert_eq!(replies.bytes(), b"Z\0\0\0\x05I");
+    }
+
+    #[test]
+    fn a_nul_in_a_message_forges_no_field() {
+        let mut replies = Replies::default();
+        replies.error(Severity::Error, "XX000", "a\0Mb", None);
+        assert_eq!(
+            replies.bytes(),
+            b"E\0\0\0\x1dSERROR\0VERROR\0CXX000\0Ma\0\0"
+        );
+    }
+}

@@ -1,0 +1,344 @@
+//! How a connection is got: gate, then an idle connection that passes its checks or a new one.
+//!
+//! Every step can be dropped at its await. What is held then is a [`Lease`], and before the first ping byte is sent
+//! its connection is marked for closing, so a half-read answer is never handed to anybody.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::entry::Entry;
+use super::error::CheckoutError;
+use super::event::{CloseReason, Outcome, PoolEvent, PrePing};
+use super::gate::Refused;
+use super::guard::Checkout;
+use super::lease::{Held, Lease, Permit};
+use super::shared::Shared;
+
+/// How often a dead connection is replaced before the checkout fails, as often as SQLAlchemy does.
+const REPLACEMENTS: u32 = 2;
+
+/// What a look at an idle connection says.
+enum Verdict {
+    /// Hand it out.
+    Ready,
+    /// Hand it out: it was used a moment ago, so there is no need of a round trip.
+    ReadyUnpinged,
+    /// Hand it out if it answers.
+    Ping,
+    /// Replace it.
+    Stale(CloseReason),
+    /// Replace it: its peer is gone.
+    HungUp,
+}
+
+impl<M: bb8::ManageConnection> Shared<M> {
+    pub(super) fn try_checkout(self: &Arc<Self>) -> Option<Checkout<M>> {
+        let started = Instant::now();
+        if !self.gate.try_acquire() {
+            return None;
+        }
+        let permit = Permit::granted(self);
+        if self.knobs.pre_ping() && self.knobs.pre_ping_after().is_zero() {
+            return None;
+        }
+        let mut lease = Lease::new(permit);
+        lease.hold(self.take()?);
+        match self.inspect(lease.entry_mut(), started) {
+            Verdict::Ready => {}
+            Verdict::ReadyUnpinged => self.tell_ping(PrePing::Skipped),
+            Verdict::Ping | Verdict::Stale(_) | Verdict::HungUp => {
+                lease.untake();
+                return None;
+            }
+        }
+        let checkout = Checkout::new(lease);
+        self.tell(PoolEvent::CheckedOut {
+            outcome: Outcome::Direct,
+            took: started.elapsed(),
+        });
+        Some(checkout)
+    }
+
+    pub(super) async fn checkout(
+        self: &Arc<Self>,
+        limit: Duration,
+    ) -> Result<Checkout<M>, CheckoutError<M::Error>> {
+        let mut call = Call {
+            shared: self,
+            started: Instant::now(),
+            outcome: Outcome::Cancelled,
+        };
+        match self.checkout_lease(limit).await {
+            Ok((lease, outcome)) => {
+                call.outcome = outcome;
+                Ok(Checkout::new(lease))
+            }
+            Err(error) => {
+                call.outcome = error.outcome();
+                Err(error)
+            }
+        }
+    }
+
+    async fn checkout_lease(
+        self: &Arc<Self>,
+        limit: Duration,
+    ) -> Result<(Lease<M>, Outcome), CheckoutError<M::Error>> {
+        let outcome = self.enter(limit).await?;
+        let mut lease = Lease::new(Permit::granted(self));
+        match self.take() {
+            Some(held) => {
+                lease.hold(held);
+                self.check(&mut lease).await?;
+            }
+            None => self.connect(&mut lease).await?,
+        }
+        Ok((lease, outcome))
+    }
+
+    /// Through the gate. On success the caller owns a permit.
+    async fn enter(&self, limit: Duration) -> Result<Outcome, CheckoutError<M::Error>> {
+        if self.gate.is_closed() {
+            return Err(CheckoutError::Closed);
+        }
+        if self.gate.try_acquire() {
+            return Ok(Outcome::Direct);
+        }
+        let started = Instant::now();
+        let waiting = Waiting::start(self, started);
+        let refused = self.gate.acquire(limit).await;
+        drop(waiting);
+        let waited = started.elapsed();
+        match refused {
+            Ok(()) => Ok(Outcome::Waited),
+            Err(Refused::Closed) => Err(CheckoutError::Closed),
+            Err(Refused::Timeout) if self.gate.is_paused() => Err(CheckoutError::Paused { waited }),
+            Err(Refused::Timeout) => Err(self.timed_out(waited)),
+        }
+    }
+
+    fn timed_out(&self, waited: Duration) -> CheckoutError<M::Error> {
+        let (size, _) = self.outline.get();
+        let counts = self.gauges.counts();
+        let overflow = (counts.live + counts.connecting).cast_signed() - size.cast_signed();
+        CheckoutError::Timeout {
+            size,
+            overflow,
+            waited,
+        }
+    }
+
+    /// Brings the lease's idle connection, or one in its place, to where it can be handed out.
+    async fn check(&self, lease: &mut Lease<M>) -> Result<(), CheckoutError<M::Error>> {
+        let reason = match self.inspect(lease.entry_mut(), Instant::now()) {
+            Verdict::Ready => return Ok(()),
+            Verdict::ReadyUnpinged => {
+                self.tell_ping(PrePing::Skipped);
+                return Ok(());
+            }
+            Verdict::Stale(reason) => {
+                lease.close(reason);
+                return self.connect(lease).await;
+            }
+            Verdict::HungUp => {
+                self.tell_ping(PrePing::Hangup);
+                CloseReason::Broken
+            }
+            Verdict::Ping => match self.ping(lease).await? {
+                true => return Ok(()),
+                false => CloseReason::PingFailed,
+            },
+        };
+        self.replace(lease, reason).await
+    }
+
+    /// Puts a new connection in the place of a dead one. A server that just hung up may do so again, so the new one
+    /// is looked at, too.
+    async fn replace(
+        &self,
+        lease: &mut Lease<M>,
+        mut reason: CloseReason,
+    ) -> Result<(), CheckoutError<M::Error>> {
+        for _ in 0..REPLACEMENTS {
+            self.disconnected(lease.entry().born);
+            lease.close(reason);
+            self.connect(lease).await?;
+            if !self.is_broken(lease.entry_mut()) {
+                return Ok(());
+            }
+            self.tell_ping(PrePing::Hangup);
+            reason = CloseReason::Broken;
+        }
+        lease.close(reason);
+        Err(CheckoutError::Dead)
+    }
+
+    /// The checks of a checkout that need no round trip, in SQLAlchemy's order.
+    fn inspect(&self, entry: &mut Entry<M::Connection>, now: Instant) -> Verdict {
+        if now.saturating_duration_since(entry.created_at) > self.knobs.recycle() {
+            return Verdict::Stale(CloseReason::Recycle);
+        }
+        if self.keeper.generation.is_stale(entry.born) {
+            return Verdict::Stale(CloseReason::Invalidated);
+        }
+        if !self.knobs.pre_ping() {
+            return Verdict::Ready;
+        }
+        if self.is_broken(entry) {
+            return Verdict::HungUp;
+        }
+        if now.saturating_duration_since(entry.idle_since) >= self.knobs.pre_ping_after() {
+            return Verdict::Ping;
+        }
+        Verdict::ReadyUnpinged
+    }
+
+    /// A round trip. `false` says that the connection is dead; an error, that it is alive and refused, or did not
+    /// answer in time without being known to be dead.
+    async fn ping(&self, lease: &mut Lease<M>) -> Result<bool, CheckoutError<M::Error>> {
+        let entry = lease.entry_mut();
+        // What is dropped during the ping is closed: its answer is still under way.
+        entry.discard = Some(CloseReason::ClientAbort);
+        let pinging = self.gauges.start_pinging();
+        let limit = self.knobs.pre_ping_timeout();
+        let answer = timeout(limit, self.keeper.manager.is_valid(&mut entry.conn)).await;
+        drop(pinging);
+        let error = match answer {
+            Ok(Ok(())) => {
+                entry.discard = None;
+                self.tell_ping(PrePing::Ok);
+                return Ok(true);
+            }
+            Ok(Err(error)) => CheckoutError::Ping(error),
+            Err(_) => CheckoutError::PingTimeout,
+        };
+        entry.discard = Some(CloseReason::PingFailed);
+        self.tell_ping(PrePing::Failed);
+        if self.is_broken(lease.entry_mut()) {
+            Ok(false)
+        } else {
+            Err(error)
+        }
+    }
+
+    /// Opens a connection in the caller's task, so that the caller gets the real error, at once.
+    async fn connect(&self, lease: &mut Lease<M>) -> Result<(), CheckoutError<M::Error>> {
+        let connecting = Connecting::start(self);
+        let limit = self.knobs.connect_timeout();
+        let entry = match timeout(limit, self.shelf.connect()).await {
+            Ok(Ok(entry)) => entry,
+            Ok(Err(error)) => return Err(CheckoutError::Connect(error)),
+            Err(_) => return Err(CheckoutError::ConnectTimeout { after: limit }),
+        };
+        connecting.succeeded();
+        lease.hold(self.house(entry)?);
+        Ok(())
+    }
+
+    /// Where a new connection lives from now on.
+    fn house(&self, entry: Box<Entry<M::Connection>>) -> Result<Held<M>, CheckoutError<M::Error>> {
+        if !self.enabled {
+            return Ok(Held::Dedicated(entry));
+        }
+        match self.shelf.admit(entry, &self.gauges) {
+            Ok(pooled) => Ok(Held::Pooled(pooled)),
+            Err(Some(entry)) => {
+                self.bug("bb8 had no room for a connection that the gate had admitted");
+                Ok(Held::Dedicated(entry))
+            }
+            Err(None) => {
+                self.bug("bb8 did not give back the connection it was given");
+                self.gauges.closed();
+                Err(CheckoutError::Dead)
+            }
+        }
+    }
+
+    fn tell_ping(&self, outcome: PrePing) {
+        self.tell(PoolEvent::PrePing { outcome });
+    }
+}
+
+/// One call of `checkout`, told when it ends, however it does. Cancelled unless it got to say otherwise.
+struct Call<'a, M: bb8::ManageConnection> {
+    shared: &'a Shared<M>,
+    started: Instant,
+    outcome: Outcome,
+}
+
+impl<M: bb8::ManageConnection> Drop for Call<'_, M> {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        self.shared.tell(PoolEvent::CheckedOut {
+            outcome: self.outcome,
+            took,
+        });
+    }
+}
+
+/// One wait at the gate; counted, and in the table of waits, while alive.
+struct Waiting<'a, M: bb8::ManageConnection> {
+    shared: &'a Shared<M>,
+    started: Instant,
+    _counted: super::gauges::Counted<'a>,
+    _slot: super::slots::Slot,
+}
+
+impl<'a, M: bb8::ManageConnection> Waiting<'a, M> {
+    fn start(shared: &'a Shared<M>, started: Instant) -> Self {
+        let slot = shared.waits.claim();
+        slot.start(started);
+        shared.tell(PoolEvent::WaitStarted);
+        Self {
+            shared,
+            started,
+            _counted: shared.gauges.start_waiting(),
+            _slot: slot,
+        }
+    }
+}
+
+impl<M: bb8::ManageConnection> Drop for Waiting<'_, M> {
+    fn drop(&mut self) {
+        self.shared.tell(PoolEvent::WaitEnded {
+            waited: self.started.elapsed(),
+        });
+    }
+}
+
+/// One connect; counted while alive, and failed unless it got to say otherwise.
+struct Connecting<'a, M: bb8::ManageConnection> {
+    shared: &'a Shared<M>,
+    started: Instant,
+    ok: bool,
+}
+
+impl<'a, M: bb8::ManageConnection> Connecting<'a, M> {
+    fn start(shared: &'a Shared<M>) -> Self {
+        shared.gauges.connect_started();
+        Self {
+            shared,
+            started: Instant::now(),
+            ok: false,
+        }
+    }
+
+    fn succeeded(mut self) {
+        self.ok = true;
+    }
+}
+
+impl<M: bb8::ManageConnection> Drop for Connecting<'_, M> {
+    fn drop(&mut self) {
+        match self.ok {
+            true => self.shared.gauges.connected(),
+            false => self.shared.gauges.connect_failed(),
+        }
+        self.shared.tell(PoolEvent::Connected {
+            took: self.started.elapsed(),
+            ok: self.ok,
+        });
+    }
+}

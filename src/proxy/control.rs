@@ -1,0 +1,194 @@
+//! What reaches into a session from outside: a cancel request, and the end of the process.
+//!
+//! A session polls flags and is woken through one waker, so that waiting for "stop" costs it nothing per query.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+
+use crate::backend::{Aim, Cancels};
+use crate::pgwire::CancelKey;
+
+/// The outside's hold on one session.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    waker: AtomicWaker,
+    stop: AtomicBool,
+    cancel: AtomicBool,
+    /// The server that runs this client's query now. Locked by its own session at checkout and return, and by a cancel
+    /// request; never across an await.
+    running: Mutex<Option<Arc<Cancels>>>,
+}
+
+impl Control {
+    /// The session's task waits here.
+    #[inline]
+    pub(super) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    /// Whether the process is stopping.
+    #[inline]
+    pub(super) fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Whether a cancel request came since the last call.
+    #[inline]
+    pub(super) fn take_cancel(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed) && self.cancel.swap(false, Ordering::Relaxed)
+    }
+
+    /// Cancel requests go to this server from now on.
+    #[inline]
+    pub(super) fn runs_on(&self, server: &Arc<Cancels>) {
+        *self.running.lock() = Some(server.clone());
+    }
+
+    /// Cancel requests go nowhere from now on. Those under way are known to the server's [`Cancels`].
+    #[inline]
+    pub(super) fn runs_nowhere(&self) {
+        *self.running.lock() = None;
+        self.cancel.store(false, Ordering::Relaxed);
+    }
+
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.waker.wake();
+    }
+}
+
+/// The sessions by their cancel keys.
+#[derive(Debug, Default)]
+pub(super) struct Controls {
+    by_process: Mutex<HashMap<i32, (Box<[u8]>, Arc<Control>)>>,
+    stopping: AtomicBool,
+}
+
+/// A session's place in the table; dropping it takes the place away.
+#[derive(Debug)]
+pub(super) struct Registered {
+    table: Arc<Controls>,
+    /// What the client was told.
+    pub(super) key: CancelKey,
+    /// The session's control.
+    pub(super) control: Arc<Control>,
+}
+
+impl Controls {
+    /// Registers a session under a fresh key that cannot be guessed.
+    pub(super) fn register(self: &Arc<Self>) -> Registered {
+        let control = Arc::new(Control::default());
+        let secret: [u8; 4] = rand::random();
+        let mut table = self.by_process.lock();
+        let process_id = loop {
+            let candidate = rand::random::<i32>() & i32::MAX;
+            if candidate != 0 && !table.contains_key(&candidate) {
+                break candidate;
+            }
+        };
+        table.insert(process_id, (secret.into(), control.clone()));
+        drop(table);
+        if self.stopping.load(Ordering::Relaxed) {
+            control.stop();
+        }
+        Registered {
+            table: self.clone(),
+            key: CancelKey {
+                process_id,
+                secret: secret.into(),
+            },
+            control,
+        }
+    }
+
+    /// A cancel request: ends a wait for a connection, or gives the server to send the request to. A key that is not
+    /// known does nothing, and takes as long.
+    pub(super) fn cancel(&self, key: &CancelKey) -> Option<Aim> {
+        let table = self.by_process.lock();
+        let (secret, control) = table.get(&key.process_id)?;
+        if !same(secret, &key.secret) {
+            return None;
+        }
+        let control = control.clone();
+        drop(table);
+        // Counted under the lock, so that the session cannot give the server away unseen.
+        let running = control.running.lock();
+        match &*running {
+            Some(server) => Some(server.aim()),
+            None => {
+                drop(running);
+                control.cancel.store(true, Ordering::Relaxed);
+                control.waker.wake();
+                None
+            }
+        }
+    }
+
+    /// Aims at every server that runs something.
+    pub(super) fn aim_at_all(&self) -> Vec<Aim> {
+        let table = self.by_process.lock();
+        table
+            .values()
+            .filter_map(|(_, control)| control.running.lock().as_ref().map(Cancels::aim))
+            .collect()
+    }
+
+    /// Tells every session, those to come included, that the process is stopping.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        let table = self.by_process.lock();
+        for (_, control) in table.values() {
+            control.stop();
+        }
+    }
+}
+
+/// Compares in a time that does not depend on where the two differ.
+fn same(ours: &[u8], theirs: &[u8]) -> bool {
+    ours.len() == theirs.len() && ours.iter().zip(theirs).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.table.by_process.lock().remove(&self.key.process_id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_secret_cancels_nothing() {
+        let table = Arc::new(Controls::default());
+        let session = table.register();
+        let mut key = session.key.clone();
+        key.secret[0] ^= 1;
+        assert!(table.cancel(&key).is_none());
+        assert!(!session.control.take_cancel());
+        table.cancel(&session.key);
+        assert!(session.control.take_cancel());
+        assert!(!session.control.take_cancel(), "once");
+    }
+
+    #[test]
+    fn a_session_that_ended_has_no_place_any_more() {
+        let table = Arc::new(Controls::default());
+        drop(table.register());
+        assert!(table.by_process.lock().is_empty());
+    }
+
+    #[test]
+    fn stopping_reaches_sessions_that_come_later() {
+        let table = Arc::new(Controls::default());
+        let before = table.register();
+        table.stop();
+        assert!(before.control.stopping());
+        assert!(table.register().control.stopping());
+    }
+}

@@ -1,0 +1,329 @@
+//! From an accepted connection to a session, or to a clear refusal.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::io::AsyncWriteExt;
+
+use super::handshake::{Login, handshake};
+use super::session::Session;
+use super::{PoolMode, Shared, replication};
+use crate::auth::{AuthError, Identity};
+use crate::backend::{ConnectError, Lease};
+use crate::clients::{ClientAddr, ClientGuard, ClientInfo, TooManyClients};
+use crate::cluster::{Base, CheckoutFailure, PoolHandle, RouteError};
+use crate::error::{Class, ClientError};
+use crate::metrics::{Limit, LoginOutcome, PinReason};
+use crate::pgwire::{CancelKey, Replies, Severity, StartupParameters};
+use crate::tls::Stream;
+
+/// What a login came to.
+enum Outcome {
+    /// A session that can run.
+    Session(Box<Session>, Option<Lease>),
+    /// A replication connection.
+    Replication(Box<replication::Replication>),
+    /// Nothing more to do: a cancel request, a refusal that was told, or a client that left.
+    Over,
+}
+
+/// Serves one accepted connection to its end.
+pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, address: ClientAddr) {
+    let limit = shared.settings.login_timeout;
+    let outcome = Box::pin(tokio::time::timeout(
+        limit,
+        log_in(&shared, stream, address),
+    ))
+    .await;
+    match outcome {
+        Ok(Outcome::Session(session, held)) => session.run(held).await,
+        Ok(Outcome::Replication(replication)) => replication.run().await,
+        Ok(Outcome::Over) => {}
+        Err(_) => {
+            shared.metrics.login(LoginOutcome::Timeout);
+            tracing::info!(?limit, "login not finished in time");
+        }
+    }
+}
+
+async fn log_in(shared: &Arc<Shared>, stream: Stream, address: ClientAddr) -> Outcome {
+    match handshake(stream, &shared.tls).await {
+        Ok(Login::Session {
+            stream,
+            minor,
+            parameters,
+        }) => open(shared, stream, minor, &parameters, address).await,
+        Ok(Login::Cancel(key)) => {
+            cancel(shared, &key).await;
+            Outcome::Over
+        }
+        Err((error, stream)) => {
+            tracing::debug!(error = crate::error::chain(&error), "handshake failed");
+            shared.metrics.login(if stream.is_some() {
+                LoginOutcome::Protocol
+            } else {
+                LoginOutcome::Gone
+            });
+            if let Some(mut stream) = stream {
+                refuse(shared, &mut stream, &error).await;
+            }
+            Outcome::Over
+        }
+    }
+}
+
+async fn cancel(shared: &Shared, key: &CancelKey) {
+    if let Some(aim) = shared.controls.cancel(key)
+        && let Err(error) = aim.send().await
+    {
+        tracing::warn!(
+            error = crate::error::chain(&error),
+            "cancel request could not be passed on"
+        );
+    }
+}
+
+async fn open(
+    shared: &Arc<Shared>,
+    mut stream: Stream,
+    minor: u16,
+    parameters: &StartupParameters,
+    address: ClientAddr,
+) -> Outcome {
+    match admit(shared, parameters, address).await {
+        Ok(admitted) => match greet(shared, stream, minor, parameters, admitted).await {
+            Ok(outcome) => {
+                shared.metrics.login(LoginOutcome::Ok);
+                outcome
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the client left during its login");
+                shared.metrics.login(LoginOutcome::Gone);
+                Outcome::Over
+            }
+        },
+        Err(error) => {
+            let error = error.told();
+            shared.metrics.login(refused(error.class()));
+            tracing::warn!(
+                class = error.class().label(),
+                sqlstate = error.sqlstate(),
+                error = error.client_message(),
+                "login refused"
+            );
+            refuse(shared, &mut stream, error).await;
+            Outcome::Over
+        }
+    }
+}
+
+/// What a refusal of this kind is counted as.
+fn refused(class: Class) -> LoginOutcome {
+    match class {
+        Class::Limit | Class::PoolTimeout => LoginOutcome::Limit,
+        Class::Authentication => LoginOutcome::AuthenticationFailed,
+        Class::Rejected | Class::Unsupported => LoginOutcome::Rejected,
+        Class::Protocol => LoginOutcome::Protocol,
+        Class::Connect | Class::ServerLost | Class::Internal => LoginOutcome::Upstream,
+        Class::Starting | Class::Shutdown | Class::Paused => LoginOutcome::Unavailable,
+    }
+}
+
+/// A client that may come in, with all that a session needs.
+struct Admitted {
+    pool: Arc<PoolHandle>,
+    registration: ClientGuard,
+    kind: Kind,
+}
+
+enum Kind {
+    Session(Arc<Base>, Option<Lease>),
+    Replication(Box<crate::backend::Server>),
+}
+
+/// Why a client does not come in.
+#[derive(Debug, thiserror::Error)]
+enum LoginError {
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    #[error(transparent)]
+    Clients(#[from] TooManyClients),
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    #[error(transparent)]
+    Checkout(#[from] CheckoutFailure),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+}
+
+impl LoginError {
+    /// Each of them says itself what the client may be told.
+    fn told(&self) -> &(dyn ClientError + Send + Sync) {
+        match self {
+            LoginError::Auth(error) => error,
+            LoginError::Clients(error) => error,
+            LoginError::Route(error) => error,
+            LoginError::Checkout(error) => error,
+            LoginError::Connect(error) => error,
+        }
+    }
+}
+
+async fn admit(
+    shared: &Arc<Shared>,
+    parameters: &StartupParameters,
+    address: ClientAddr,
+) -> Result<Admitted, LoginError> {
+    let identity = shared.admission.admit(parameters)?;
+    let registration = shared
+        .clients
+        .register(info(&identity, parameters, address))?;
+    let pool = shared
+        .cluster
+        .pool(&identity.user, &identity.database)
+        .inspect_err(|error| {
+            if error.class() == Class::Limit {
+                shared.metrics.limit_rejected(Limit::Pools);
+            }
+        })?;
+    if replication::is_wanted(parameters) {
+        let server = replication::connect(&pool, parameters).await?;
+        return Ok(Admitted {
+            pool,
+            registration,
+            kind: Kind::Replication(Box::new(server)),
+        });
+    }
+    match first_lease(shared, &pool, parameters).await {
+        Ok((base, held)) => Ok(Admitted {
+            pool,
+            registration,
+            kind: Kind::Session(base, held),
+        }),
+        Err(error) => {
+            shared.cluster.forget_if_unused(&pool);
+            Err(error.into())
+        }
+    }
+}
+
+async fn first_lease(
+    shared: &Shared,
+    pool: &PoolHandle,
+    parameters: &StartupParameters,
+) -> Result<(Arc<Base>, Option<Lease>), CheckoutFailure> {
+    let limit = shared.settings.reset_timeout;
+    let (base, held) = pool.base(parameters, limit).await?;
+    if held.is_some() || shared.settings.mode == PoolMode::Transaction {
+        return Ok((base, held));
+    }
+    let mut lease = pool.checkout().await?;
+    base.align(lease.server(), limit).await?;
+    Ok((base, Some(lease)))
+}
+
+fn info(identity: &Identity, parameters: &StartupParameters, address: ClientAddr) -> ClientInfo {
+    ClientInfo {
+        user: identity.user.clone(),
+        database: identity.database.clone(),
+        application_name: parameters
+            .value("application_name")
+            .unwrap_or_default()
+            .to_owned(),
+        addr: address,
+    }
+}
+
+/// Tells the client that it is in, and makes its session.
+async fn greet(
+    shared: &Arc<Shared>,
+    mut stream: Stream,
+    minor: u16,
+    parameters: &StartupParameters,
+    admitted: Admitted,
+) -> std::io::Result<Outcome> {
+    let Admitted {
+        pool,
+        registration,
+        kind,
+    } = admitted;
+    let registered = shared.controls.register();
+    let mut replies = Replies::default();
+    let unknown: Vec<&str> = parameters
+        .0
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .filter(|name| name.starts_with("_pq_."))
+        .collect();
+    if minor > 0 || !unknown.is_empty() {
+        replies.negotiate_protocol_version(0, &unknown);
+    }
+    replies.authentication_ok();
+    let reported: Vec<(String, String)> = match &kind {
+        Kind::Session(base, _) => base.reported().to_vec(),
+        Kind::Replication(server) => server
+            .parameters()
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+    };
+    for (name, value) in &reported {
+        replies.parameter_status(name, value);
+    }
+    replies
+        .backend_key_data(registered.key.process_id, &registered.key.secret)
+        .ready_for_query(b'I');
+    stream.write_all(replies.bytes()).await?;
+    stream.flush().await?;
+    shared.metrics.bytes_sent_to_client(replies.bytes().len());
+    Ok(match kind {
+        Kind::Session(base, held) => {
+            let session_pooling = shared.settings.mode == PoolMode::Session;
+            let mut session = Session {
+                client: stream,
+                context: shared.clone(),
+                pool,
+                base,
+                registration,
+                registered,
+                traffic: Session::empty_traffic(),
+                session_pooling,
+                refusal: Default::default(),
+                leased: Instant::now(),
+                now: Instant::now(),
+            };
+            if session.base.leaves_state() {
+                session
+                    .traffic
+                    .pins
+                    .pin(PinReason::StartupParameter, &session.pool.metrics);
+            }
+            Outcome::Session(Box::new(session), held)
+        }
+        Kind::Replication(server) => Outcome::Replication(Box::new(replication::Replication {
+            client: stream,
+            server: *server,
+            shared: shared.clone(),
+            registered,
+            _registration: registration,
+            _pin: pool.metrics.pinned(PinReason::Replication),
+        })),
+    })
+}
+
+/// Tells the client why it does not come in.
+async fn refuse(shared: &Shared, stream: &mut Stream, error: &(dyn ClientError + Send + Sync)) {
+    shared.metrics.error(error.class(), error.sqlstate());
+    let mut replies = Replies::default();
+    let hint = error.client_hint();
+    replies.error(
+        Severity::Fatal,
+        error.sqlstate(),
+        &error.client_message(),
+        hint.as_deref(),
+    );
+    // A client that does not read its refusal is no concern of ours; the login's own limit bounds this.
+    let _ = stream.write_all(replies.bytes()).await;
+    let _ = stream.flush().await;
+    let _ = stream.shutdown().await;
+}

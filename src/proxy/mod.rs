@@ -1,0 +1,130 @@
+//! The client side: accept, log in, and serve sessions.
+//!
+//! Reading order: [`listener`], [`handshake`], [`login`], [`session`]; then what a session is made of: [`demand`],
+//! [`client_side`], [`server_side`], [`relay`], [`parting`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::Admission;
+use crate::clients::Clients;
+use crate::cluster::Cluster;
+use crate::metrics::ProxyMetrics;
+use crate::tasks::Tasks;
+use crate::tls::ServerTls;
+
+mod client_side;
+mod control;
+mod demand;
+mod handshake;
+mod listener;
+mod login;
+mod parting;
+mod phase;
+mod pins;
+mod pipeline;
+mod prepared;
+mod refuse;
+mod relay;
+mod replication;
+mod server_side;
+mod session;
+mod traffic;
+
+pub use listener::{Bound, Listener};
+
+/// When a server goes to the next client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PoolMode {
+    /// After each transaction.
+    #[default]
+    Transaction,
+    /// When the client leaves.
+    Session,
+}
+
+/// What the sessions are run with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// When a server goes to the next client.
+    pub mode: PoolMode,
+    /// From accept to ReadyForQuery at most.
+    pub login_timeout: Duration,
+    /// For a rollback, a reset or a parameter at most; a server that takes longer is closed.
+    pub reset_timeout: Duration,
+    /// Reset a server after every lease, not only where state is known to be left.
+    pub reset_always: bool,
+}
+
+/// What all sessions share.
+#[derive(Debug)]
+struct Shared {
+    settings: Config,
+    cluster: Cluster,
+    clients: Clients,
+    admission: Admission,
+    metrics: Arc<ProxyMetrics>,
+    tls: ServerTls,
+    tasks: Tasks,
+    controls: Arc<control::Controls>,
+}
+
+/// The client side as a whole.
+#[derive(Debug, Clone)]
+pub struct Proxy(Arc<Shared>);
+
+/// The parts that the client side stands on.
+#[derive(Debug)]
+pub struct Parts {
+    /// The pools.
+    pub cluster: Cluster,
+    /// The table of sessions.
+    pub clients: Clients,
+    /// Who may come in.
+    pub admission: Admission,
+    /// Client-side figures.
+    pub metrics: Arc<ProxyMetrics>,
+    /// How to speak TLS with clients.
+    pub tls: ServerTls,
+    /// Tracks every session.
+    pub tasks: Tasks,
+}
+
+impl Proxy {
+    /// The client side over these parts.
+    pub fn new(settings: Config, parts: Parts) -> Self {
+        let Parts {
+            cluster,
+            clients,
+            admission,
+            metrics,
+            tls,
+            tasks,
+        } = parts;
+        let controls = Arc::default();
+        Self(Arc::new(Shared {
+            settings,
+            cluster,
+            clients,
+            admission,
+            metrics,
+            tls,
+            tasks,
+            controls,
+        }))
+    }
+
+    /// Tells every session to end between transactions.
+    pub fn stop_sessions(&self) {
+        self.0.controls.stop();
+    }
+
+    /// Cancels whatever runs for any session.
+    pub async fn cancel_all(&self) {
+        for aim in self.0.controls.aim_at_all() {
+            if let Err(error) = aim.send().await {
+                tracing::debug!(error = crate::error::chain(&error), "cancel request failed");
+            }
+        }
+    }
+}

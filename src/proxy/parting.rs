@@ -1,0 +1,93 @@
+//! What becomes of a server when its session has no use for it any more.
+
+use super::relay::Parting;
+use super::session::Session;
+use crate::backend::{Lease, Remains, TxStatus};
+use crate::error::chain;
+use crate::pool::CloseReason;
+
+/// Whether the session goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LeaseEnd {
+    /// The client may ask again.
+    Next,
+    /// The session is over.
+    Over,
+}
+
+impl Session {
+    /// Returns the server, has it restored in the background, or closes it. Nothing is awaited here, so nothing can be
+    /// cancelled half-way.
+    pub(super) fn part(&mut self, parting: &Parting, lease: Lease) -> LeaseEnd {
+        match parting {
+            Parting::Settled => {
+                self.give_back(lease);
+                return LeaseEnd::Next;
+            }
+            Parting::ServerFatal | Parting::ServerGone(_) | Parting::ServerJunk(_) => {
+                lease.broken()
+            }
+            Parting::Goodbye | Parting::ClientGone | Parting::Violation(_) | Parting::Stopping => {
+                self.abandon(lease);
+            }
+        }
+        LeaseEnd::Over
+    }
+
+    fn give_back(&mut self, mut lease: Lease) {
+        let ahead_of_time = self.traffic.from_server.split_off(self.traffic.to_client);
+        lease.server().keep_unread(&ahead_of_time);
+        let reset = self.context.settings.reset_always && self.traffic.touched;
+        if reset || lease.server().cancels().in_flight() > 0 {
+            self.restore(lease, reset);
+        } else {
+            lease.server().mark_idle();
+            lease.give_back();
+        }
+    }
+
+    /// The client leaves for good.
+    fn abandon(&mut self, lease: Lease) {
+        let traffic = &self.traffic;
+        let reset =
+            (traffic.pins.any() || self.session_pooling || self.context.settings.reset_always)
+                && traffic.touched
+                || self.base.leaves_state();
+        if traffic.settled() && lease.server_ref().status() == TxStatus::Idle && !reset {
+            self.give_back(lease);
+            return;
+        }
+        let half_sent =
+            traffic.to_server > 0 || traffic.client_body > 0 || !traffic.ahead.is_empty();
+        if half_sent || traffic.pipeline.is_copying() {
+            lease.close(CloseReason::ClientAbort);
+            return;
+        }
+        self.restore(lease, reset);
+    }
+
+    /// Cleans the server up in the background, so that a client that is gone is not waited for, nor makes others wait.
+    fn restore(&mut self, lease: Lease, reset: bool) {
+        let traffic = &mut self.traffic;
+        traffic.from_server.consume(traffic.to_client);
+        traffic.to_client = 0;
+        let remains = Remains {
+            inbox: std::mem::take(&mut traffic.from_server),
+            body: std::mem::take(&mut traffic.server_body),
+            ready_owed: traffic.pipeline.ready_owed(),
+            sync_missing: traffic.pipeline.lacks_sync(),
+            reset,
+        };
+        let limit = self.context.settings.reset_timeout;
+        let pool = self.pool.clone();
+        self.context.tasks.spawn("server reset", async move {
+            if let Err(error) = lease.restore(remains, limit).await {
+                tracing::warn!(
+                    pool = pool.name(),
+                    error = chain(&error),
+                    "server closed: it could not be reset"
+                );
+            }
+        });
+    }
+}

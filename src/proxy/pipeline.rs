@@ -1,0 +1,486 @@
+//! The replies a server still owes, in order.
+//!
+//! Every message that was passed to the server and will be answered stands in a queue; each reply takes off what it
+//! answers. So it is known at every moment whether a reply belongs to the client or to a message of our own, which
+//! statement it ends, and whether the server is done: nothing owed, ReadyForQuery idle.
+//!
+//! After an error in the extended protocol a server skips everything up to the next Sync (PostgreSQL,
+//! `src/backend/tcop/postgres.c`, `ignore_till_sync`): what it skips is taken off the queue without a reply, and what
+//! is sent before that Sync is never queued. During COPY FROM STDIN it ignores Sync and Flush
+//! (`src/backend/commands/copyfromparse.c`, `CopyGetData`).
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use crate::pgwire::backend as tag;
+
+/// A message whose answer is awaited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owed {
+    /// Parse of the unnamed statement.
+    ParseUnnamed,
+    /// Parse of a named statement.
+    ParseNamed,
+    /// A Parse of ours, put before a Bind to a statement that this server does not have.
+    ParseInjected,
+    /// Bind.
+    Bind,
+    /// Describe; answered by RowDescription or NoData.
+    Describe,
+    /// Close of a named statement.
+    CloseStatement,
+    /// Close of a portal, or of the unnamed statement.
+    Close,
+    /// A Close of ours, so that another client's unnamed statement is not met.
+    CloseInjected,
+    /// Execute; one statement.
+    Execute,
+    /// Query; any number of statements, then ReadyForQuery.
+    Query,
+    /// FunctionCall, then ReadyForQuery.
+    FunctionCall,
+    /// Sync; ReadyForQuery.
+    Sync,
+    /// CopyDone or CopyFail; no answer of its own.
+    CopyEnd,
+}
+
+/// What a reply means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// Nothing but to pass it on.
+    Pass,
+    /// It answers a message of ours: the client never sees it.
+    Swallow,
+    /// A Parse of the unnamed statement succeeded.
+    UnnamedParsed,
+    /// A named statement was closed.
+    StatementClosed,
+    /// A statement ended well; it was sent at this moment.
+    StatementDone(Instant),
+    /// A statement failed.
+    StatementFailed(Failure),
+    /// The server asks for COPY data.
+    CopyIn,
+    /// ReadyForQuery that ends the answer to a message.
+    Ready {
+        /// Whether at least one statement was executed since the last one.
+        executed: bool,
+        /// Whether it ends a simple Query, which drops the unnamed statement.
+        simple: bool,
+    },
+    /// Nothing was owed that this could answer.
+    Unexpected,
+}
+
+/// What an ErrorResponse took with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// When the failed message was sent; `None` when nothing was owed (the server speaks of itself).
+    pub(super) sent: Option<Instant>,
+    /// Whether it was the Parse of the unnamed statement, ours or the client's: the server has none now.
+    pub(super) unnamed_lost: bool,
+    /// Unnamed Parses that the server never looked at, the failed one included.
+    pub(super) dropped_parses: usize,
+    /// Closes of named statements that the server never looked at.
+    pub(super) dropped_closes: usize,
+}
+
+/// The queue.
+#[derive(Debug, Default)]
+pub(super) struct Pipeline {
+    owed: VecDeque<(Owed, Instant)>,
+    /// The server skips everything until a Sync that was not sent yet.
+    skipping: bool,
+    /// The server takes COPY data, and the end of it was not sent yet.
+    copying: bool,
+    /// A statement was executed since the last ReadyForQuery.
+    executed: bool,
+}
+
+impl Pipeline {
+    /// Whether nothing is owed.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.owed.is_empty() && !self.skipping
+    }
+
+    /// Whether the server takes COPY data whose end was not sent yet.
+    pub(super) fn is_copying(&self) -> bool {
+        self.copying
+    }
+
+    /// Whether something is owed that only a Sync, not sent yet, would end.
+    pub(super) fn lacks_sync(&self) -> bool {
+        let ended = self.owed.back().is_none_or(|(owed, _)| {
+            matches!(
+                owed,
+                Owed::Query | Owed::Sync | Owed::FunctionCall | Owed::CopyEnd
+            )
+        });
+        self.skipping || !ended
+    }
+
+    /// ReadyForQuery messages still to come.
+    pub(super) fn ready_owed(&self) -> usize {
+        self.owed
+            .iter()
+            .filter(|(owed, _)| matches!(owed, Owed::Query | Owed::Sync | Owed::FunctionCall))
+            .count()
+    }
+
+    /// A message was passed to the server. Returns whether the server will look at it.
+    #[inline]
+    pub(super) fn on_client(&mut self, message: Owed, sent: Instant) -> bool {
+        match message {
+            Owed::Sync if self.copying => return false,
+            Owed::Sync => self.skipping = false,
+            Owed::CopyEnd => self.copying = false,
+            _ if self.skipping => return false,
+            _ => {}
+        }
+        self.owed.push_back((message, sent));
+        true
+    }
+
+    /// A message came from the server. `E` with severity FATAL goes to the client like any other and changes nothing
+    /// here: the connection is over.
+    #[inline]
+    pub(super) fn on_server(&mut self, message: u8) -> Reply {
+        match message {
+            tag::DATA_ROW | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_OUT | tag::COPY_BOTH => {
+                Reply::Pass
+            }
+            tag::NOTICE
+            | tag::NOTIFICATION
+            | tag::PARAMETER_STATUS
+            | tag::PARAMETER_DESCRIPTION => Reply::Pass,
+            tag::FUNCTION_RESULT => {
+                self.executed = true;
+                Reply::Pass
+            }
+            tag::ROW_DESCRIPTION | tag::NO_DATA => {
+                self.take(Owed::Describe);
+                Reply::Pass
+            }
+            tag::PARSE_COMPLETE => self.parsed(),
+            tag::BIND_COMPLETE => self.expect(Owed::Bind),
+            tag::CLOSE_COMPLETE => self.closed(),
+            tag::COMMAND_COMPLETE | tag::EMPTY_QUERY => self.statement_done(),
+            tag::PORTAL_SUSPENDED => self.expect(Owed::Execute),
+            tag::COPY_IN => self.copy_in(),
+            tag::ERROR => self.failed(),
+            tag::READY_FOR_QUERY => self.ready(),
+            _ => Reply::Unexpected,
+        }
+    }
+
+    /// The oldest thing owed that has an answer of its own.
+    fn head(&mut self) -> Option<Owed> {
+        while let Some((Owed::CopyEnd, _)) = self.owed.front() {
+            self.owed.pop_front();
+        }
+        self.owed.front().map(|(owed, _)| *owed)
+    }
+
+    /// Takes the head off if it is this.
+    fn take(&mut self, owed: Owed) -> bool {
+        let found = self.head() == Some(owed);
+        if found {
+            self.owed.pop_front();
+        }
+        found
+    }
+
+    fn expect(&mut self, owed: Owed) -> Reply {
+        if self.take(owed) {
+            Reply::Pass
+        } else {
+            Reply::Unexpected
+        }
+    }
+
+    fn parsed(&mut self) -> Reply {
+        let reply = match self.head() {
+            Some(Owed::ParseUnnamed) => Reply::UnnamedParsed,
+            Some(Owed::ParseNamed) => Reply::Pass,
+            Some(Owed::ParseInjected) => Reply::Swallow,
+            _ => return Reply::Unexpected,
+        };
+        self.owed.pop_front();
+        reply
+    }
+
+    fn closed(&mut self) -> Reply {
+        let reply = match self.head() {
+            Some(Owed::CloseStatement) => Reply::StatementClosed,
+            Some(Owed::Close) => Reply::Pass,
+            Some(Owed::CloseInjected) => Reply::Swallow,
+            _ => return Reply::Unexpected,
+        };
+        self.owed.pop_front();
+        reply
+    }
+
+    fn statement_done(&mut self) -> Reply {
+        match self.head() {
+            Some(Owed::Query) => {}
+            Some(Owed::Execute) => {
+                self.executed = true;
+                return self
+                    .owed
+                    .pop_front()
+                    .map_or(Reply::Unexpected, |(_, sent)| Reply::StatementDone(sent));
+            }
+            _ => return Reply::Unexpected,
+        }
+        self.executed = true;
+        self.owed
+            .front()
+            .map_or(Reply::Unexpected, |(_, sent)| Reply::StatementDone(*sent))
+    }
+
+    fn copy_in(&mut self) -> Reply {
+        if !matches!(self.head(), Some(Owed::Query | Owed::Execute)) {
+            return Reply::Unexpected;
+        }
+        // Syncs that are under way already reach the server inside the COPY and are ignored there.
+        let end = self
+            .owed
+            .iter()
+            .position(|(owed, _)| *owed == Owed::CopyEnd);
+        self.copying = end.is_none();
+        let end = end.unwrap_or(self.owed.len());
+        let mut at = 0;
+        self.owed.retain(|(owed, _)| {
+            let ignored = at < end && *owed == Owed::Sync;
+            at += 1;
+            !ignored
+        });
+        Reply::CopyIn
+    }
+
+    fn failed(&mut self) -> Reply {
+        self.copying = false;
+        let head = self.head();
+        let sent = self.owed.front().map(|(_, sent)| *sent);
+        let mut failure = Failure {
+            sent,
+            unnamed_lost: matches!(head, Some(Owed::ParseUnnamed | Owed::ParseInjected)),
+            dropped_parses: 0,
+            dropped_closes: 0,
+        };
+        match head {
+            None | Some(Owed::Sync) => {}
+            Some(Owed::Query | Owed::FunctionCall) => self.executed = true,
+            Some(owed) => {
+                self.executed |= owed == Owed::Execute;
+                self.skip_to_sync(&mut failure);
+            }
+        }
+        Reply::StatementFailed(failure)
+    }
+
+    fn skip_to_sync(&mut self, failure: &mut Failure) {
+        while let Some((owed, _)) = self.owed.front() {
+            match owed {
+                Owed::Sync => return,
+                Owed::ParseUnnamed => failure.dropped_parses += 1,
+                Owed::CloseStatement => failure.dropped_closes += 1,
+                _ => {}
+            }
+            self.owed.pop_front();
+        }
+        self.skipping = true;
+    }
+
+    fn ready(&mut self) -> Reply {
+        let simple = match self.head() {
+            Some(Owed::Query) => true,
+            Some(Owed::Sync | Owed::FunctionCall) => false,
+            _ => return Reply::Unexpected,
+        };
+        self.owed.pop_front();
+        // A COPY that failed leaves its end behind it, without an answer.
+        self.head();
+        self.copying = false;
+        Reply::Ready {
+            executed: std::mem::take(&mut self.executed),
+            simple,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(pipeline: &mut Pipeline, messages: &[Owed]) {
+        let now = Instant::now();
+        for message in messages {
+            pipeline.on_client(*message, now);
+        }
+    }
+
+    fn answered(pipeline: &mut Pipeline, tags: &[u8]) -> Vec<Reply> {
+        tags.iter().map(|tag| pipeline.on_server(*tag)).collect()
+    }
+
+    #[test]
+    fn an_extended_query_is_owed_reply_by_reply() {
+        let mut pipeline = Pipeline::default();
+        sent(
+            &mut pipeline,
+            &[
+                Owed::ParseUnnamed,
+                Owed::Bind,
+                Owed::Describe,
+                Owed::Execute,
+                Owed::Sync,
+            ],
+        );
+        let replies = answered(&mut pipeline, b"12TDDC");
+        assert_eq!(replies[0], Reply::UnnamedParsed);
+        assert!(matches!(replies[5], Reply::StatementDone(_)));
+        assert!(!pipeline.is_empty());
+        assert_eq!(
+            pipeline.on_server(b'Z'),
+            Reply::Ready {
+                executed: true,
+                simple: false
+            }
+        );
+        assert!(pipeline.is_empty());
+    }
+
+    #[test]
+    fn a_describe_of_a_statement_is_answered_twice_and_taken_once() {
+        let mut pipeline = Pipeline::default();
+        sent(&mut pipeline, &[Owed::ParseUnnamed, Owed::Describe]);
+        answered(&mut pipeline, b"1t");
+        assert!(!pipeline.is_empty());
+        answered(&mut pipeline, b"n");
+        assert!(pipeline.is_empty());
+    }
+
+    #[test]
+    fn an_error_skips_to_the_sync_and_no_further() {
+        let mut pipeline = Pipeline::default();
+        sent(
+            &mut pipeline,
+            &[
+                Owed::Bind,
+                Owed::Execute,
+                Owed::ParseUnnamed,
+                Owed::Sync,
+                Owed::ParseUnnamed,
+                Owed::Sync,
+            ],
+        );
+        let Reply::StatementFailed(failure) = pipeline.on_server(b'E') else {
+            panic!()
+        };
+        assert_eq!((failure.dropped_parses, failure.unnamed_lost), (1, false));
+        assert_eq!(
+            pipeline.on_server(b'Z'),
+            Reply::Ready {
+                executed: false,
+                simple: false
+            }
+        );
+        assert_eq!(answered(&mut pipeline, b"1Z").len(), 2);
+        assert!(pipeline.is_empty());
+    }
+
+    #[test]
+    fn what_follows_an_error_before_the_sync_is_not_owed() {
+        let mut pipeline = Pipeline::default();
+        sent(&mut pipeline, &[Owed::ParseUnnamed]);
+        assert!(matches!(
+            pipeline.on_server(b'E'),
+            Reply::StatementFailed(Failure {
+                unnamed_lost: true,
+                ..
+            })
+        ));
+        assert!(!pipeline.is_empty(), "the server waits for a Sync");
+        assert!(!pipeline.on_client(Owed::Bind, Instant::now()));
+        sent(&mut pipeline, &[Owed::Sync]);
+        assert_eq!(
+            pipeline.on_server(b'Z'),
+            Reply::Ready {
+                executed: false,
+                simple: false
+            }
+        );
+        assert!(pipeline.is_empty());
+    }
+
+    #[test]
+    fn syncs_inside_a_copy_are_not_answered() {
+        // libpq's order: the Sync after Execute is under way before the server asks for data.
+        let mut pipeline = Pipeline::default();
+        sent(&mut pipeline, &[Owed::Bind, Owed::Execute, Owed::Sync]);
+        assert_eq!(answered(&mut pipeline, b"2G")[1], Reply::CopyIn);
+        assert!(
+            !pipeline.on_client(Owed::Sync, Instant::now()),
+            "ignored during COPY"
+        );
+        sent(&mut pipeline, &[Owed::CopyEnd, Owed::Sync]);
+        assert!(matches!(
+            answered(&mut pipeline, b"CZ")[..],
+            [Reply::StatementDone(_), Reply::Ready { .. }]
+        ));
+        assert!(pipeline.is_empty());
+    }
+
+    #[test]
+    fn a_copy_sent_in_one_go_keeps_the_sync_after_its_end() {
+        let mut pipeline = Pipeline::default();
+        sent(
+            &mut pipeline,
+            &[Owed::Execute, Owed::Sync, Owed::CopyEnd, Owed::Sync],
+        );
+        answered(&mut pipeline, b"GC");
+        assert_eq!(pipeline.ready_owed(), 1);
+        answered(&mut pipeline, b"Z");
+        assert!(pipeline.is_empty());
+    }
+
+    #[test]
+    fn a_failed_copy_leaves_nothing_owed() {
+        let mut pipeline = Pipeline::default();
+        sent(&mut pipeline, &[Owed::Query]);
+        answered(&mut pipeline, b"G");
+        sent(&mut pipeline, &[Owed::CopyEnd]);
+        answered(&mut pipeline, b"EZ");
+        assert!(pipeline.is_empty());
+    }
+
+    #[test]
+    fn every_statement_of_a_simple_query_ends_by_itself() {
+        let mut pipeline = Pipeline::default();
+        sent(&mut pipeline, &[Owed::Query]);
+        let replies = answered(&mut pipeline, b"TDCCI");
+        assert_eq!(
+            replies
+                .iter()
+                .filter(|reply| matches!(reply, Reply::StatementDone(_)))
+                .count(),
+            3
+        );
+        assert_eq!(
+            pipeline.on_server(b'Z'),
+            Reply::Ready {
+                executed: true,
+                simple: true
+            }
+        );
+    }
+
+    #[test]
+    fn an_answer_to_nothing_is_unexpected() {
+        let mut pipeline = Pipeline::default();
+        assert_eq!(answered(&mut pipeline, b"Z12CG"), [Reply::Unexpected; 5]);
+    }
+}

@@ -1,0 +1,200 @@
+//! One client's prepared statements.
+//!
+//! The unnamed statement outlives its transaction on a direct connection, so a client may bind to it long after its
+//! server went to somebody else. Its Parse is therefore kept and sent again, ahead of the first Bind or Describe on a
+//! server that did not get it from us; a client without one gets PostgreSQL's own error, because the unnamed statement
+//! that another client left there is closed first. Named statements pin the session while any is open.
+
+use std::collections::{HashSet, VecDeque};
+
+use bytes::{BufMut, BytesMut};
+
+use super::pipeline::{Failure, Owed};
+use crate::pgwire::frontend as tag;
+
+/// The unnamed statement longer than this pins the session instead of being kept.
+pub(super) const KEEP_AT_MOST: usize = 16 * 1024;
+
+/// The statements of one session.
+#[derive(Debug, Default)]
+pub(super) struct Prepared {
+    /// The Parse message that made the unnamed statement; empty when there is none.
+    unnamed: Vec<u8>,
+    /// Parses of the unnamed statement whose answer is awaited, oldest first.
+    parsing: VecDeque<Vec<u8>>,
+    /// Buffers to use again, so that a Parse a query allocates nothing.
+    spare: Vec<Vec<u8>>,
+    /// This server got the unnamed statement (or lost it) by a message of this client.
+    server_agrees: bool,
+    /// Open named statements. A Parse counts as open once it is sent.
+    named: HashSet<Box<[u8]>>,
+    /// Closes whose answer is awaited, oldest first; the empty name is the unnamed statement.
+    closing: VecDeque<Box<[u8]>>,
+}
+
+impl Prepared {
+    /// The session got another server.
+    pub(super) fn on_server_changed(&mut self) {
+        self.server_agrees = false;
+    }
+
+    /// Whether any named statement is open.
+    pub(super) fn any_named(&self) -> bool {
+        !self.named.is_empty()
+    }
+
+    /// Whether this server's unnamed statement is this client's.
+    #[inline]
+    pub(super) fn server_agrees(&self) -> bool {
+        self.server_agrees
+    }
+
+    /// A Parse of the unnamed statement is sent; `message` is the whole of it.
+    pub(super) fn on_parse_unnamed(&mut self, message: &[u8]) {
+        let mut kept = self.spare.pop().unwrap_or_default();
+        kept.clear();
+        kept.extend_from_slice(message);
+        self.parsing.push_back(kept);
+        self.server_agrees = true;
+    }
+
+    /// A Parse of a named statement is sent.
+    pub(super) fn on_parse_named(&mut self, name: &[u8]) {
+        if !self.named.contains(name) {
+            self.named.insert(name.into());
+        }
+    }
+
+    /// A Close of a statement is sent.
+    pub(super) fn on_close(&mut self, name: &[u8]) {
+        self.closing.push_back(name.into());
+    }
+
+    /// The unnamed statement is about to be used. What must go to the server first is appended to `ahead`.
+    #[inline]
+    pub(super) fn before_use(&mut self, ahead: &mut BytesMut) -> Option<Owed> {
+        if self.server_agrees {
+            return None;
+        }
+        self.server_agrees = true;
+        if self.unnamed.is_empty() {
+            ahead.put_u8(tag::CLOSE);
+            ahead.put_i32(6);
+            ahead.put_slice(b"S\0");
+            return Some(Owed::CloseInjected);
+        }
+        ahead.put_slice(&self.unnamed);
+        Some(Owed::ParseInjected)
+    }
+
+    /// The server has parsed the oldest unnamed statement.
+    #[inline]
+    pub(super) fn on_unnamed_parsed(&mut self) {
+        if let Some(parsed) = self.parsing.pop_front() {
+            let old = std::mem::replace(&mut self.unnamed, parsed);
+            self.spare.push(old);
+        }
+    }
+
+    /// The server has closed the oldest statement to be closed.
+    pub(super) fn on_closed(&mut self) {
+        match self.closing.pop_front() {
+            Some(name) if name.is_empty() => self.unnamed.clear(),
+            Some(name) => drop(self.named.remove(&name)),
+            None => {}
+        }
+    }
+
+    /// A simple Query drops the unnamed statement (PostgreSQL, `exec_simple_query`).
+    #[inline]
+    pub(super) fn on_simple_query(&mut self) {
+        self.unnamed.clear();
+    }
+
+    /// An error took some messages with it.
+    pub(super) fn on_failure(&mut self, failure: &Failure) {
+        for dropped in self
+            .parsing
+            .drain(..failure.dropped_parses.min(self.parsing.len()))
+        {
+            self.spare.push(dropped);
+        }
+        self.closing
+            .drain(..failure.dropped_closes.min(self.closing.len()));
+        if failure.unnamed_lost {
+            self.unnamed.clear();
+        }
+        // Which unnamed statement the server has now depends on where it began to skip: make sure at the next use.
+        self.server_agrees = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(dropped_parses: usize, unnamed_lost: bool) -> Failure {
+        Failure {
+            sent: None,
+            unnamed_lost,
+            dropped_parses,
+            dropped_closes: 0,
+        }
+    }
+
+    #[test]
+    fn a_kept_statement_is_sent_again_to_another_server() {
+        let mut prepared = Prepared::default();
+        let mut ahead = BytesMut::new();
+        prepared.on_parse_unnamed(b"P....one");
+        prepared.on_unnamed_parsed();
+        assert_eq!(prepared.before_use(&mut ahead), None, "this server has it");
+        prepared.on_server_changed();
+        assert_eq!(prepared.before_use(&mut ahead), Some(Owed::ParseInjected));
+        assert_eq!(&ahead[..], b"P....one");
+        assert_eq!(prepared.before_use(&mut ahead), None, "once a server");
+    }
+
+    #[test]
+    fn without_one_another_clients_is_closed() {
+        let mut prepared = Prepared::default();
+        let mut ahead = BytesMut::new();
+        assert_eq!(prepared.before_use(&mut ahead), Some(Owed::CloseInjected));
+        assert_eq!(&ahead[..], b"C\0\0\0\x06S\0");
+    }
+
+    #[test]
+    fn a_failed_parse_leaves_no_unnamed_statement() {
+        let mut prepared = Prepared::default();
+        prepared.on_parse_unnamed(b"one");
+        prepared.on_unnamed_parsed();
+        prepared.on_parse_unnamed(b"bad");
+        prepared.on_failure(&failure(1, true));
+        assert_eq!(
+            prepared.before_use(&mut BytesMut::new()),
+            Some(Owed::CloseInjected)
+        );
+    }
+
+    #[test]
+    fn a_skipped_parse_leaves_the_one_before() {
+        let mut prepared = Prepared::default();
+        prepared.on_parse_unnamed(b"one");
+        prepared.on_unnamed_parsed();
+        prepared.on_parse_unnamed(b"two");
+        prepared.on_failure(&failure(1, false));
+        let mut ahead = BytesMut::new();
+        assert_eq!(prepared.before_use(&mut ahead), Some(Owed::ParseInjected));
+        assert_eq!(&ahead[..], b"one");
+    }
+
+    #[test]
+    fn named_statements_are_open_until_their_close_is_answered() {
+        let mut prepared = Prepared::default();
+        prepared.on_parse_named(b"s1");
+        prepared.on_close(b"s1");
+        assert!(prepared.any_named());
+        prepared.on_closed();
+        assert!(!prepared.any_named());
+    }
+}

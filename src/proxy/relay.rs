@@ -1,0 +1,251 @@
+//! Moves one session's bytes while it has a server.
+//!
+//! One loop looks at both directions until neither moves: look at what the client sent, send it, read more; look at what
+//! the server sent, pass it on, read more. A side that cannot take bytes stops the other from being read (its buffer
+//! fills up), so a large result costs two buffers, whatever its size. Dropping the loop at any moment loses nothing: what
+//! was read or not yet written is in [`Traffic`].
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::io::AsyncWrite;
+
+use super::client_side::Looked;
+use super::demand::DemandError;
+use super::server_side::{Scanned, ServerJunk, Told};
+use super::session::Session;
+use super::traffic::Traffic;
+use crate::backend::{Server, TxStatus};
+use crate::tls::Stream;
+
+/// Why a session has no use for its server any more.
+#[derive(Debug)]
+pub(super) enum Parting {
+    /// All answered, nothing left behind: the server may go to the next.
+    Settled,
+    /// The client said goodbye, and everything before that was answered.
+    Goodbye,
+    /// The client is gone.
+    ClientGone,
+    /// The client broke the protocol.
+    Violation(DemandError),
+    /// The server ended the connection; what it said of it was passed on.
+    ServerFatal,
+    /// The server is gone without a word.
+    ServerGone(Option<io::Error>),
+    /// The server sent something that makes no sense.
+    ServerJunk(ServerJunk),
+    /// The process is stopping and the client is between transactions.
+    Stopping,
+}
+
+impl Session {
+    /// Relays until the server is free or somebody is gone.
+    pub(super) async fn relay(&mut self, server: &mut Server) -> Parting {
+        poll_fn(|cx| self.poll_relay(cx, server)).await
+    }
+
+    fn poll_relay(&mut self, cx: &mut Context<'_>, server: &mut Server) -> Poll<Parting> {
+        loop {
+            let up = self.poll_upstream(cx, server);
+            let sent = match up {
+                Ok(moved) => moved,
+                Err(parting) => return Poll::Ready(parting),
+            };
+            let received = match self.poll_downstream(cx, server) {
+                Ok(moved) => moved,
+                Err(parting) => return Poll::Ready(parting),
+            };
+            if let Some(parting) = self.at_rest(server) {
+                return Poll::Ready(parting);
+            }
+            if !sent && !received {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// What ends a lease that nobody is in the middle of.
+    fn at_rest(&self, server: &Server) -> Option<Parting> {
+        if !self.traffic.settled() {
+            return None;
+        }
+        if self.traffic.goodbye {
+            return Some(Parting::Goodbye);
+        }
+        (server.status() == TxStatus::Idle && self.registered.control.stopping())
+            .then_some(Parting::Stopping)
+    }
+
+    /// Client to server. Returns whether anything moved.
+    fn poll_upstream(
+        &mut self,
+        cx: &mut Context<'_>,
+        server: &mut Server,
+    ) -> Result<bool, Parting> {
+        let mut moved = false;
+        loop {
+            let scanned = self.traffic.scan_client(self.now, &self.pool.metrics);
+            if !self.send_marked(cx, server)? {
+                return Ok(moved);
+            }
+            if scanned.map_err(Parting::Violation)? == Looked::SendFirst {
+                continue;
+            }
+            if self.traffic.goodbye {
+                return Ok(moved);
+            }
+            match self.traffic.from_client.poll_fill(cx, &mut self.client) {
+                Poll::Pending => return Ok(moved),
+                Poll::Ready(Ok(0)) => return Err(Parting::ClientGone),
+                Poll::Ready(Err(_)) => return Err(Parting::ClientGone),
+                Poll::Ready(Ok(read)) => {
+                    self.context.metrics.bytes_received_from_client(read);
+                    self.now = Instant::now();
+                    moved = true;
+                }
+            }
+        }
+    }
+
+    /// Writes what is marked for the server. False when it takes no more now.
+    fn send_marked(&mut self, cx: &mut Context<'_>, server: &mut Server) -> Result<bool, Parting> {
+        let traffic = &mut self.traffic;
+        while !traffic.ahead.is_empty() || traffic.to_server > 0 {
+            let injected = !traffic.ahead.is_empty();
+            let bytes = if injected {
+                &traffic.ahead[..]
+            } else {
+                &traffic.from_client.bytes()[..traffic.to_server]
+            };
+            match write(cx, server.stream_mut(), bytes) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Err(error)) => return self.server_write_failed(cx, server, error),
+                Poll::Ready(Ok(written)) => {
+                    self.context.metrics.bytes_sent_to_server(written);
+                    if injected {
+                        bytes::Buf::advance(&mut traffic.ahead, written);
+                    } else {
+                        traffic.from_client.consume(written);
+                        traffic.to_server -= written;
+                    }
+                }
+            }
+        }
+        if flush(cx, server.stream_mut()).is_pending() {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// A server that closed may have said why before: that is what the client should hear.
+    fn server_write_failed(
+        &mut self,
+        cx: &mut Context<'_>,
+        server: &mut Server,
+        error: io::Error,
+    ) -> Result<bool, Parting> {
+        self.poll_downstream(cx, server)?;
+        Err(Parting::ServerGone(Some(error)))
+    }
+
+    /// Server to client. Returns whether anything moved.
+    fn poll_downstream(
+        &mut self,
+        cx: &mut Context<'_>,
+        server: &mut Server,
+    ) -> Result<bool, Parting> {
+        let mut moved = false;
+        loop {
+            if !self.pass_marked(cx)? && self.traffic.from_server.is_full() {
+                return Ok(moved);
+            }
+            match self.traffic.from_server.poll_fill(cx, server.stream_mut()) {
+                Poll::Pending => return Ok(moved),
+                Poll::Ready(Ok(0)) => return Err(Parting::ServerGone(None)),
+                Poll::Ready(Err(error)) => return Err(Parting::ServerGone(Some(error))),
+                Poll::Ready(Ok(read)) => self.context.metrics.bytes_received_from_server(read),
+            }
+            moved = true;
+            self.now = Instant::now();
+            self.look_downstream(server)?;
+        }
+    }
+
+    fn look_downstream(&mut self, server: &mut Server) -> Result<(), Parting> {
+        let told = Told {
+            now: self.now,
+            client: &self.registration,
+            pool: &self.pool.metrics,
+            proxy: &self.context.metrics,
+        };
+        let keeps_server = |traffic: &Traffic| self.session_pooling || traffic.pins.any();
+        loop {
+            let scanned = self.traffic.scan_server(server, &told);
+            match scanned.map_err(Parting::ServerJunk)? {
+                Scanned::All => return Ok(()),
+                Scanned::Fatal => return Err(Parting::ServerFatal),
+                // What follows belongs to a client that keeps its server: notifications, above all.
+                Scanned::Settled if keeps_server(&self.traffic) => {}
+                Scanned::Settled => return Err(Parting::Settled),
+            }
+        }
+    }
+
+    /// Writes what is marked for the client. False when it takes no more now.
+    fn pass_marked(&mut self, cx: &mut Context<'_>) -> Result<bool, Parting> {
+        match self.poll_pass(cx) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(())) => Ok(true),
+            Poll::Ready(Err(_)) => Err(Parting::ClientGone),
+        }
+    }
+
+    /// Writes our own replies and what is marked for the client.
+    pub(super) fn poll_pass(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let traffic = &mut self.traffic;
+        while !traffic.own.is_empty() || traffic.to_client > 0 {
+            let ours = !traffic.own.is_empty();
+            let bytes = if ours {
+                traffic.own.bytes()
+            } else {
+                &traffic.from_server.bytes()[..traffic.to_client]
+            };
+            match write(cx, &mut self.client, bytes) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(written)) => {
+                    self.context.metrics.bytes_sent_to_client(written);
+                    if ours {
+                        traffic.own.consume(written);
+                    } else {
+                        traffic.from_server.consume(written);
+                        traffic.to_client -= written;
+                    }
+                }
+            }
+        }
+        flush(cx, &mut self.client)
+    }
+}
+
+/// One write; a write of nothing is an error, as for `write_all`.
+fn write(cx: &mut Context<'_>, to: &mut Stream, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    match Pin::new(to).poll_write(cx, bytes) {
+        Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        other => other,
+    }
+}
+
+/// TLS keeps bytes back until it is flushed; a plain socket does not.
+#[inline]
+fn flush(cx: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>> {
+    if to.is_tls() {
+        Pin::new(to).poll_flush(cx)
+    } else {
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,9 @@
+//! The integration tests: one binary, a file a topic, on real PostgreSQL servers that the tests start themselves.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod demo;
+mod launcher;
+mod network;
+mod sidecar;
