@@ -42,6 +42,9 @@ pub(super) enum Taken<M: bb8::ManageConnection> {
     Missing,
 }
 
+/// A new connection that bb8 has no room for.
+type Refused<M> = Option<Box<Entry<<M as bb8::ManageConnection>::Connection>>>;
+
 impl<M: bb8::ManageConnection> Shelf<M> {
     pub(super) fn new(keeper: Arc<Keeper<M>>, keep: u32, ceiling: u32, lifo: bool) -> Self {
         let strategy = if lifo {
@@ -97,7 +100,7 @@ impl<M: bb8::ManageConnection> Shelf<M> {
         &self,
         entry: Box<Entry<M::Connection>>,
         gauges: &Gauges,
-    ) -> Result<Pooled<M>, Option<Box<Entry<M::Connection>>>> {
+    ) -> Result<Pooled<M>, Refused<M>> {
         let room = self.room.lock();
         let others = self.set_aside(&room, gauges);
         let added = self.store.add(entry);
