@@ -27,6 +27,17 @@ pub struct TlsFiles {
     pub key: Option<PathBuf>,
 }
 
+/// How one attempt at a connection treats encryption.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encryption {
+    /// Does not ask for it.
+    None,
+    /// Asks, and goes on without where the server has none.
+    IfOffered,
+    /// Asks, and fails where the server has none.
+    Always,
+}
+
 /// How TLS is spoken with PostgreSQL. Clones share it.
 #[derive(Clone)]
 pub struct ClientTls {
@@ -59,7 +70,7 @@ impl ClientTls {
             SslMode::Disable | SslMode::Allow | SslMode::Prefer => false,
         };
         let verifier = if verifies {
-            Verifier::of(roots(files)?, names)?
+            Verifier::of(roots(mode, files)?, names)?
         } else {
             Verifier::of_anything()
         };
@@ -87,6 +98,17 @@ impl ClientTls {
         self.mode
     }
 
+    /// The attempts that a connection makes, in order: the second only where the first failed in a way that the other
+    /// treatment may cure.
+    pub fn attempts(&self) -> &'static [Encryption] {
+        match self.mode {
+            SslMode::Disable => &[Encryption::None],
+            SslMode::Allow => &[Encryption::None, Encryption::Always],
+            SslMode::Prefer => &[Encryption::IfOffered, Encryption::None],
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => &[Encryption::Always],
+        }
+    }
+
     /// The configuration, for a client library that does its own negotiation.
     pub fn config(&self) -> rustls::ClientConfig {
         (*self.config).clone()
@@ -107,9 +129,13 @@ impl ClientTls {
 }
 
 /// The certificates that are trusted, as they stand in the file or the system.
-fn roots(files: &TlsFiles) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), TlsError> {
+fn roots(
+    mode: SslMode,
+    files: &TlsFiles,
+) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), TlsError> {
     let found = match &files.root {
         Some(path) if path.as_os_str() != "system" => certificates("trusted certificates", path)?,
+        _ if mode != SslMode::VerifyFull => return Err(TlsError::RootNeeded),
         _ => rustls_native_certs::load_native_certs().certs,
     };
     let mut store = RootCertStore::empty();

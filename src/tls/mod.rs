@@ -3,12 +3,13 @@
 //! The provider is named wherever a configuration is built, never taken from the process: two parts of a process, or two
 //! tests, cannot disturb each other.
 
+mod certificate;
 mod client;
 mod server;
 mod stream;
 mod verify;
 
-pub use client::{ClientTls, TlsFiles};
+pub use client::{ClientTls, Encryption, TlsFiles};
 pub use server::ServerTls;
 pub use stream::Stream;
 
@@ -36,6 +37,11 @@ pub enum TlsError {
         "no trusted certificates: name a file with sslrootcert, or install the system's certificates"
     )]
     NoRoots,
+    /// verify-ca has to be told whom to trust: of the system's authorities anybody can have a certificate.
+    #[error(
+        "sslmode verify-ca needs trusted certificates of its own: name a file with sslrootcert, or use verify-full"
+    )]
+    RootNeeded,
     /// A certificate is given without its key, or a key without its certificate.
     #[error("a certificate and its key go together: {0} is missing")]
     Half(&'static str),

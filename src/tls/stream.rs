@@ -57,6 +57,15 @@ impl Stream {
         matches!(self, Stream::TlsClient(_) | Stream::TlsServer(_))
     }
 
+    /// The `tls-server-end-point` (RFC 5929) of the server at the other end of TLS that we opened.
+    pub fn server_end_point(&self) -> Option<Vec<u8>> {
+        let Stream::TlsClient(stream) = self else {
+            return None;
+        };
+        let certificates = stream.get_ref().1.peer_certificates()?;
+        super::certificate::end_point(certificates.first()?)
+    }
+
     /// Writes what the socket takes at once, without waiting; for a last word nobody waits for.
     pub fn write_now(&mut self, bytes: &[u8]) {
         let mut cx = Context::from_waker(std::task::Waker::noop());

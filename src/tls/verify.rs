@@ -1,7 +1,10 @@
 //! Which server certificates are accepted.
 //!
-//! Two rules of libpq that webpki does not have: `verify-ca` checks the chain and not the name, and a certificate that
-//! stands itself among the trusted ones is accepted as it is (a pinned self-signed server certificate).
+//! Three rules of libpq that webpki does not have: `verify-ca` checks the chain and not the name; a certificate that
+//! stands itself among the trusted ones is accepted as long as its dates allow (a pinned self-signed server certificate);
+//! and a certificate without alternative names is good for its common name.
+
+use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -10,8 +13,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
+use super::certificate::PeerCertificate;
 use super::{TlsError, provider};
-use std::sync::Arc;
 
 /// Whether the certificate must be for the host we connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,12 +76,10 @@ impl Trust {
         now: UnixTime,
     ) -> Result<(), Error> {
         if self.pinned.iter().any(|known| known == end_entity) {
+            verify_dates(end_entity, now)?;
             return match self.names {
                 Names::Ignored => Ok(()),
-                Names::Checked => rustls::client::verify_server_name(
-                    &ParsedCertificate::try_from(end_entity)?,
-                    name,
-                ),
+                Names::Checked => verify_name(end_entity, name),
             };
         }
         match self
@@ -87,9 +88,36 @@ impl Trust {
         {
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if self.names == Names::Ignored => Ok(()),
+            )) => match self.names {
+                Names::Ignored => Ok(()),
+                Names::Checked => verify_name(end_entity, name),
+            },
             other => other.map(drop),
         }
+    }
+}
+
+fn verify_dates(end_entity: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    match PeerCertificate::parse(end_entity) {
+        Some(certificate) if certificate.is_current(now) => Ok(()),
+        Some(_) => Err(CertificateError::Expired.into()),
+        None => Err(CertificateError::BadEncoding.into()),
+    }
+}
+
+fn verify_name(end_entity: &CertificateDer<'_>, name: &ServerName<'_>) -> Result<(), Error> {
+    let parsed = ParsedCertificate::try_from(end_entity)?;
+    let Err(refused) = rustls::client::verify_server_name(&parsed, name) else {
+        return Ok(());
+    };
+    match PeerCertificate::parse(end_entity) {
+        Some(certificate)
+            if certificate.falls_back_to_common_name(name)
+                && certificate.common_name_matches(name) =>
+        {
+            Ok(())
+        }
+        _ => Err(refused),
     }
 }
 
