@@ -3,7 +3,9 @@
 //! Source: PostgreSQL documentation, "Message Flow: Start-up" and "SASL Authentication"; RFC 5802, RFC 7677.
 
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{
+    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
+};
 
 use super::connect::{read_message, send, unexpected};
 use super::error::{ConnectError, Phase};
@@ -61,29 +63,26 @@ fn password(target: &Target) -> Result<&[u8], ConnectError> {
 }
 
 async fn send_password(stream: &mut Stream, password: &[u8]) -> Result<(), ConnectError> {
+    if password.contains(&0) {
+        return Err(ConnectError::ZeroByte("password"));
+    }
     send(stream, &message(&[password, b"\0"])).await
 }
 
-/// SCRAM without channel binding: the server proves by its signature that it knows the password too.
+/// SCRAM: the server proves by its signature that it knows the password too, and over TLS, where it can, that the
+/// certificate we saw is its own.
 async fn scram(
     stream: &mut Stream,
     target: &Target,
     mechanisms: &[u8],
 ) -> Result<(), ConnectError> {
-    if !mechanisms
-        .split(|byte| *byte == 0)
-        .any(|name| name == SCRAM_SHA_256.as_bytes())
-    {
-        return Err(ConnectError::Method("SASL without SCRAM-SHA-256"));
-    }
-    // "n": a client that speaks no channel binding. Saying "could, but the server offers none" where it does offer it
-    // would be taken for an attack.
-    let mut exchange = ScramSha256::new(password(target)?, ChannelBinding::unsupported());
+    let (mechanism, binding) = choose(stream.server_end_point(), mechanisms)?;
+    let mut exchange = ScramSha256::new(password(target)?, binding);
     let first = exchange.message().to_vec();
     let length = u32::try_from(first.len()).unwrap_or(u32::MAX).to_be_bytes();
     send(
         stream,
-        &message(&[SCRAM_SHA_256.as_bytes(), b"\0", &length, &first]),
+        &message(&[mechanism.as_bytes(), b"\0", &length, &first]),
     )
     .await?;
     exchange
@@ -93,6 +92,29 @@ async fn scram(
     exchange
         .finish(&sasl(stream, 12).await?)
         .map_err(ConnectError::Scram)
+}
+
+/// The strongest mechanism that both sides can do. Where nothing can be bound (no TLS, or a signature without a defined
+/// binding) we say so. Where only the server does not offer it we say that we could have, so that someone in between who took
+/// the offer away is found out (RFC 5802 §6).
+fn choose(
+    end_point: Option<Vec<u8>>,
+    mechanisms: &[u8],
+) -> Result<(&'static str, ChannelBinding), ConnectError> {
+    let offers = |wanted: &str| {
+        mechanisms
+            .split(|byte| *byte == 0)
+            .any(|name| name == wanted.as_bytes())
+    };
+    match end_point {
+        Some(end_point) if offers(SCRAM_SHA_256_PLUS) => {
+            let binding = ChannelBinding::tls_server_end_point(end_point);
+            Ok((SCRAM_SHA_256_PLUS, binding))
+        }
+        Some(_) if offers(SCRAM_SHA_256) => Ok((SCRAM_SHA_256, ChannelBinding::unrequested())),
+        None if offers(SCRAM_SHA_256) => Ok((SCRAM_SHA_256, ChannelBinding::unsupported())),
+        _ => Err(ConnectError::Method("SASL without SCRAM-SHA-256")),
+    }
 }
 
 /// The server's next SASL message, which must be of this kind.

@@ -1,70 +1,100 @@
-//! Opening a connection: name, socket, TLS, login.
-
-use std::io;
-use std::time::Duration;
+//! Opening a connection: the hosts, the treatments of encryption, the login.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout};
 
 use super::authenticate::authenticate;
 use super::cancels::Cancels;
 use super::error::{ConnectError, Phase};
 use super::parameters::Parameters;
 use super::server::{Server, parameter};
-use super::target::{CancelToken, Target};
-use crate::dsn::{Host, HostPort, SslMode};
+use super::target::{CANCEL_LIMIT, CancelToken, Target};
+use super::transport::{Peer, Route, encrypt, failed, open_any, resolve, share};
+use crate::dsn::{Host, HostPort};
 use crate::pgwire::{CancelKey, HEADER, Header, ServerMessage, backend};
-use crate::tls::{ClientTls, Stream};
+use crate::tls::{Encryption, Stream};
 
 /// No message of a login is longer than this.
 const LOGIN_MESSAGE: usize = 1 << 16;
 
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
-
 impl Server {
-    /// Opens a connection and logs in; hosts are tried in order, within one limit.
+    /// Opens a connection and logs in; hosts are tried in order, within one limit. A host that does not answer uses up its
+    /// share of the time, not that of those behind it.
     ///
     /// # Errors
     /// The last host's, naming what was waited for where the time ran out.
     pub async fn connect(target: &Target) -> Result<Self, ConnectError> {
-        let mut phase = Phase::Resolve;
-        match tokio::time::timeout(target.connect_timeout, connect_any(target, &mut phase)).await {
-            Ok(result) => result,
-            Err(_) => Err(ConnectError::Timeout {
-                phase,
-                limit: target.connect_timeout,
-            }),
+        let deadline = Instant::now() + target.connect_timeout;
+        let mut last = ConnectError::Closed(Phase::Resolve);
+        for (number, host) in target.hosts.iter().enumerate() {
+            let limit = share(deadline, target.hosts.len() - number);
+            let mut phase = Phase::Resolve;
+            let connecting = connect_host(target, host, Instant::now() + limit, &mut phase);
+            last = match timeout(limit, connecting).await {
+                Ok(Ok(server)) => return Ok(server),
+                // A host that answered and refused is the right one: another would not know better.
+                Ok(Err(error)) if error.is_final() => return Err(error),
+                Ok(Err(error)) => error,
+                Err(_) => ConnectError::Timeout { phase, limit },
+            };
         }
+        Err(last)
     }
 }
 
-async fn connect_any(target: &Target, phase: &mut Phase) -> Result<Server, ConnectError> {
-    let mut last = None;
-    for host in &target.hosts {
-        match connect_one(target, host, phase).await {
-            Ok(server) => return Ok(server),
-            // A host that answered and refused is the right one: another would not know better.
-            Err(error @ ConnectError::Rejected(_)) => return Err(error),
-            Err(error) => last = Some(error),
+/// Tries the treatments of encryption that the sslmode allows, in its order.
+async fn connect_host(
+    target: &Target,
+    host: &HostPort,
+    deadline: Instant,
+    phase: &mut Phase,
+) -> Result<Server, ConnectError> {
+    let peers = resolve(host, phase).await?;
+    let treatments = match host.host {
+        // libpq too speaks no TLS over a Unix socket, whatever the mode.
+        Host::Unix(_) => &[Encryption::None][..],
+        Host::Tcp(_) => target.tls.attempts(),
+    };
+    let mut first = None;
+    for (number, &encryption) in treatments.iter().enumerate() {
+        let more = number + 1 < treatments.len();
+        match connect_one(target, host, &peers, encryption, deadline, phase).await {
+            Err(error) if more && error.may_depend_on_encryption() => first = Some(error),
+            // That the other treatment is not to be had explains less than why the first one failed.
+            Err(error) if error.may_depend_on_encryption() => return Err(first.unwrap_or(error)),
+            other => return other,
         }
     }
-    Err(last.unwrap_or(ConnectError::Closed(Phase::Connect)))
+    Err(first.unwrap_or(ConnectError::NoTls))
 }
 
 async fn connect_one(
     target: &Target,
     host: &HostPort,
+    peers: &[Peer],
+    encryption: Encryption,
+    deadline: Instant,
     phase: &mut Phase,
 ) -> Result<Server, ConnectError> {
-    let mut stream = open_stream(host, &target.tls, phase).await?;
+    let (stream, peer) = open_any(peers, deadline, phase).await?;
+    let mut stream = encrypt(stream, host, &target.tls, encryption, phase).await?;
     *phase = Phase::Login;
     send_startup(&mut stream, target).await?;
     authenticate(&mut stream, target).await?;
+    *phase = Phase::Ready;
     let (key, parameters) = read_greeting(&mut stream).await?;
-    let token = CancelToken {
+    let route = Route {
         host: host.clone(),
+        peer: peer.clone(),
         tls: target.tls.clone(),
-        limit: target.connect_timeout.min(Duration::from_secs(10)),
+        encryption: match stream.is_tls() {
+            true => Encryption::Always,
+            false => Encryption::None,
+        },
+    };
+    let token = CancelToken {
+        route,
+        limit: target.connect_timeout.min(CANCEL_LIMIT),
         key: key.clone(),
     };
     Ok(Server::new(
@@ -75,110 +105,19 @@ async fn connect_one(
     ))
 }
 
-/// A socket to the host, encrypted as the mode asks.
-pub(super) async fn open_stream(
-    host: &HostPort,
-    tls: &ClientTls,
-    phase: &mut Phase,
-) -> Result<Stream, ConnectError> {
-    *phase = Phase::Resolve;
-    let name = match &host.host {
-        // libpq too speaks no TLS over a Unix socket, whatever the mode.
-        Host::Unix(directory) => return open_unix(directory, host.port, phase).await,
-        Host::Tcp(name) => name,
-    };
-    let addresses = tokio::net::lookup_host((name.as_str(), host.port))
-        .await
-        .map_err(|source| ConnectError::Resolve {
-            host: host.to_string(),
-            source,
-        })?;
-    *phase = Phase::Connect;
-    let io = |source| ConnectError::Io {
-        phase: Phase::Connect,
-        source,
-    };
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host's name has no address");
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(socket) => {
-                let stream = Stream::tcp(socket).map_err(io)?;
-                *phase = Phase::Tls;
-                return negotiate_tls(stream, name, tls).await;
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(io(last))
-}
-
-async fn open_unix(
-    directory: &std::path::Path,
-    port: u16,
-    phase: &mut Phase,
-) -> Result<Stream, ConnectError> {
-    *phase = Phase::Connect;
-    let path = directory.join(format!(".s.PGSQL.{port}"));
-    let socket = UnixStream::connect(&path).await;
-    socket.map(Stream::from).map_err(|source| ConnectError::Io {
-        phase: Phase::Connect,
-        source,
-    })
-}
-
-async fn negotiate_tls(
-    mut stream: Stream,
-    host: &str,
-    tls: &ClientTls,
-) -> Result<Stream, ConnectError> {
-    if matches!(tls.mode(), SslMode::Disable | SslMode::Allow) {
-        return Ok(stream);
-    }
-    let io = |source| ConnectError::Io {
-        phase: Phase::Tls,
-        source,
-    };
-    stream.write_all(&SSL_REQUEST).await.map_err(io)?;
-    // One byte and no more: what follows it belongs to TLS.
-    match stream.read_u8().await.map_err(io)? {
-        b'S' => tls.connect(host, stream).await.map_err(io),
-        b'N' if tls.mode() == SslMode::Prefer => Ok(stream),
-        b'N' => Err(ConnectError::NoTls),
-        backend::ERROR => {
-            let mut head = [backend::ERROR, 0, 0, 0, 0];
-            stream.read_exact(&mut head[1..]).await.map_err(io)?;
-            let body = read_body(&mut stream, head, Phase::Tls).await?;
-            Err(ConnectError::Rejected(ServerMessage::parse(&body)))
-        }
-        tag => Err(ConnectError::Unexpected {
-            phase: Phase::Tls,
-            tag,
-        }),
-    }
-}
-
 async fn send_startup(stream: &mut Stream, target: &Target) -> Result<(), ConnectError> {
-    let mut packet = vec![0; 4];
-    packet.extend_from_slice(&(3_u32 << 16).to_be_bytes());
     let own = [
         ("user", target.user.as_str()),
         ("database", target.database.as_str()),
     ];
-    let more = target
-        .startup
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()));
-    for text in own
+    let more = target.startup.iter();
+    let all = own
         .into_iter()
-        .chain(more)
-        .flat_map(|(name, value)| [name, value])
-    {
-        packet.extend_from_slice(text.as_bytes());
-        packet.push(0);
-    }
-    packet.push(0);
-    let length = u32::try_from(packet.len()).unwrap_or(u32::MAX);
-    packet[..4].copy_from_slice(&length.to_be_bytes());
+        .chain(more.map(|(name, value)| (name.as_str(), value.as_str())));
+    let mut packet = bytes::BytesMut::new();
+    // Fails on a zero byte, with which a name could bring in parameters of its own.
+    postgres_protocol::message::frontend::startup_message(all, &mut packet)
+        .map_err(|_| ConnectError::ZeroByte("startup parameter"))?;
     send(stream, &packet).await
 }
 
@@ -228,41 +167,22 @@ pub(super) fn unexpected(tag: u8, body: &[u8]) -> ConnectError {
 }
 
 pub(super) async fn send(stream: &mut Stream, bytes: &[u8]) -> Result<(), ConnectError> {
-    let io = |source| ConnectError::Io {
-        phase: Phase::Login,
-        source,
-    };
-    stream.write_all(bytes).await.map_err(io)?;
-    stream.flush().await.map_err(io)
+    stream
+        .write_all(bytes)
+        .await
+        .map_err(failed(Phase::Login))?;
+    stream.flush().await.map_err(failed(Phase::Login))
 }
 
-/// Reads one message of a login.
+/// Reads one message of a login; its length is judged before memory is reserved for it.
 pub(super) async fn read_message(stream: &mut Stream) -> Result<(u8, Vec<u8>), ConnectError> {
+    let lost = failed(Phase::Login);
     let mut head = [0; HEADER];
-    if let Err(source) = stream.read_exact(&mut head).await {
-        return Err(match source.kind() {
-            io::ErrorKind::UnexpectedEof => ConnectError::Closed(Phase::Login),
-            _ => ConnectError::Io {
-                phase: Phase::Login,
-                source,
-            },
-        });
-    }
-    Ok((head[0], read_body(stream, head, Phase::Login).await?))
-}
-
-async fn read_body(
-    stream: &mut Stream,
-    head: [u8; HEADER],
-    phase: Phase,
-) -> Result<Vec<u8>, ConnectError> {
+    stream.read_exact(&mut head).await.map_err(&lost)?;
     let Some(header) = Header::parse(&head)? else {
-        return Err(ConnectError::Closed(phase));
+        return Err(ConnectError::Closed(Phase::Login));
     };
     let mut body = vec![0; header.at_most(LOGIN_MESSAGE)?.total - HEADER];
-    stream
-        .read_exact(&mut body)
-        .await
-        .map_err(|source| ConnectError::Io { phase, source })?;
-    Ok(body)
+    stream.read_exact(&mut body).await.map_err(&lost)?;
+    Ok((header.tag, body))
 }

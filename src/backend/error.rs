@@ -15,8 +15,10 @@ pub enum Phase {
     Connect,
     /// The answer to SSLRequest, and TLS.
     Tls,
-    /// The login, up to the first ReadyForQuery.
+    /// The login.
     Login,
+    /// The first ReadyForQuery, after the login.
+    Ready,
     /// A cancel request.
     Cancel,
 }
@@ -28,6 +30,7 @@ impl std::fmt::Display for Phase {
             Phase::Connect => "the connection",
             Phase::Tls => "TLS",
             Phase::Login => "the login",
+            Phase::Ready => "the server's readiness after the login",
             Phase::Cancel => "the cancel request",
         })
     }
@@ -68,6 +71,12 @@ pub enum ConnectError {
     /// TLS is asked for, and the server has none.
     #[error("the server does not support TLS, but sslmode asks for it")]
     NoTls,
+    /// The TLS handshake failed: the certificate, the network, or a peer that speaks no TLS that we do.
+    #[error("the TLS handshake failed")]
+    Tls(#[source] io::Error),
+    /// A user, a database, a password or a parameter holds a zero byte.
+    #[error("a {0} with a zero byte cannot be sent to PostgreSQL")]
+    ZeroByte(&'static str),
     /// The server wants a password, and the URL has none.
     #[error("the server asks for a password, and the upstream URL has none")]
     NoPassword,
@@ -103,6 +112,23 @@ impl ConnectError {
             _ => None,
         }
     }
+
+    /// Whether trying another host is of no use. As in libpq, only a server that cannot take connections now (57P03: it
+    /// starts, stops or recovers) is passed over for the next.
+    pub(super) fn is_final(&self) -> bool {
+        self.server_error()
+            .is_some_and(|message| message.code != "57P03")
+    }
+
+    /// Whether encrypting, or not encrypting, may cure it: the handshake failed, or no line of `pg_hba.conf` matches
+    /// (28000). A wrong password is not tried again: it would be sent once more, perhaps in clear, to fail once more.
+    pub(super) fn may_depend_on_encryption(&self) -> bool {
+        match self {
+            ConnectError::Tls(_) | ConnectError::NoTls => true,
+            ConnectError::Rejected(message) => message.code == "28000",
+            _ => false,
+        }
+    }
 }
 
 impl ClientError for ConnectError {
@@ -111,8 +137,12 @@ impl ClientError for ConnectError {
     }
 
     fn sqlstate(&self) -> &str {
-        self.server_error()
-            .map_or(Class::Connect.sqlstate(), |message| &message.code)
+        match self {
+            ConnectError::Rejected(message) if message.code.len() == 5 => &message.code,
+            // It was there, and went away.
+            ConnectError::Closed(_) => Class::ServerLost.sqlstate(),
+            _ => Class::Connect.sqlstate(),
+        }
     }
 
     fn client_message(&self) -> String {
@@ -152,6 +182,12 @@ pub enum QueryError {
     /// PostgreSQL answered with an error; the connection is fine unless it was FATAL.
     #[error("{}", .0.message)]
     Server(ServerMessage),
+    /// The answer is none to a statement of ours: the server wants the data of a COPY.
+    #[error("the server sent message {tag:?}, which answers no statement of ours", tag = char::from(*.0))]
+    Unexpected(u8),
+    /// The statement holds a zero byte.
+    #[error("a statement with a zero byte cannot be sent to PostgreSQL")]
+    ZeroByte,
     /// The server sent something that is no message.
     #[error(transparent)]
     Frame(#[from] FrameError),

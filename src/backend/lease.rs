@@ -160,7 +160,7 @@ async fn send_sync(server: &mut Server) -> io::Result<()> {
 }
 
 /// Reads and throws away until the last ReadyForQuery that is owed; applies what the server says of itself.
-async fn drain(server: &mut Server, remains: &mut Remains) -> Result<(), RestoreError> {
+pub(super) async fn drain(server: &mut Server, remains: &mut Remains) -> Result<(), RestoreError> {
     loop {
         while let Some((tag, total)) = next_message(remains)? {
             let message = remains

@@ -13,6 +13,9 @@ mod parameters;
 mod query;
 mod server;
 mod target;
+#[cfg(test)]
+mod tests;
+mod transport;
 
 pub use cancels::{Aim, Cancels};
 pub use error::{ConnectError, HangUp, Phase, QueryError, ServerError};

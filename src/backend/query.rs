@@ -8,6 +8,9 @@ use super::error::QueryError;
 use super::server::{Server, TxStatus};
 use crate::pgwire::{HEADER, Header, Inbox, ServerMessage, backend, frontend};
 
+/// The longest message in an answer to a statement of ours; none of them fetches anything large.
+const ANSWER_MESSAGE: usize = 1 << 20;
+
 impl Server {
     /// Runs a simple query and throws its rows away. The caller sets the limit.
     ///
@@ -17,6 +20,9 @@ impl Server {
     /// # Errors
     /// See [`QueryError`]; after [`QueryError::Server`] the server is in step again, unless the error was FATAL.
     pub async fn simple_query(&mut self, sql: &str) -> Result<(), QueryError> {
+        if sql.as_bytes().contains(&0) {
+            return Err(QueryError::ZeroByte);
+        }
         self.mark_busy();
         let mut message = Vec::with_capacity(sql.len() + HEADER + 1);
         message.push(frontend::QUERY);
@@ -42,6 +48,7 @@ impl Server {
         loop {
             let mut at = 0;
             while let Some(header) = Header::parse(&pending[at..])? {
+                header.at_most(ANSWER_MESSAGE)?;
                 let Some(body) = pending.get(at + HEADER..at + header.total) else {
                     break;
                 };
@@ -60,6 +67,10 @@ impl Server {
                             return Err(QueryError::Server(error));
                         }
                         result = Err(QueryError::Server(error));
+                    }
+                    // The data is not ours to give; waiting for the answer would last for ever.
+                    tag @ (backend::COPY_IN | backend::COPY_BOTH) => {
+                        return Err(QueryError::Unexpected(tag));
                     }
                     tag => self.absorb(tag, body),
                 }

@@ -1,7 +1,11 @@
 //! One connection to PostgreSQL and what is known of its state.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+
+use tokio::task::coop::unconstrained;
 
 use super::cancels::Cancels;
 use super::error::HangUp;
@@ -11,6 +15,9 @@ use crate::tls::Stream;
 
 /// A message that nobody asked for may have this many bytes: a NOTICE or a NOTIFY payload (8000) fits easily.
 const UNASKED_AT_MOST: usize = 1 << 20;
+
+/// The most that one look takes in, so that a server that never stops talking cannot hold the thread.
+const LOOK_AT_MOST: usize = 2 * UNASKED_AT_MOST;
 
 /// Where a server stands, as its ReadyForQuery says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +58,7 @@ pub struct Server {
     /// It said that it ends, or broke the protocol.
     broken: Option<HangUp>,
     /// Bytes that were read and not looked at.
-    unread: Vec<u8>,
+    pub(super) unread: Vec<u8>,
 }
 
 impl Server {
@@ -145,13 +152,14 @@ impl Server {
     /// Takes notice of a message that whoever reads has seen.
     pub fn absorb(&mut self, tag: u8, body: &[u8]) {
         match tag {
-            backend::PARAMETER_STATUS => {
-                if let Some((name, value)) = parameter(body)
-                    && self.parameters.set(&name, &value)
-                {
-                    self.applied = 0;
+            backend::PARAMETER_STATUS => match parameter(body) {
+                Some((name, value)) => {
+                    if self.parameters.set(&name, &value) {
+                        self.applied = 0;
+                    }
                 }
-            }
+                None => self.broken = Some(HangUp::Junk),
+            },
             backend::ERROR => {
                 let message = ServerMessage::parse(body);
                 if message.is_fatal() {
@@ -194,12 +202,22 @@ impl Server {
     fn look_now(&mut self) -> Result<(), HangUp> {
         let mut cx = Context::from_waker(Waker::noop());
         let mut inbox = Inbox::default();
+        let mut taken = 0;
         loop {
             self.apply_unread()?;
-            match inbox.poll_fill(&mut cx, &mut self.stream) {
+            if taken > LOOK_AT_MOST {
+                return Ok(());
+            }
+            let polled = {
+                let fill = poll_fn(|cx| inbox.poll_fill(cx, &mut self.stream));
+                // Outside tokio's budget: with it used up, a hang-up would look like silence.
+                pin!(unconstrained(fill)).poll(&mut cx)
+            };
+            match polled {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(0)) => return Err(HangUp::Closed),
                 Poll::Ready(Ok(read)) => {
+                    taken += read;
                     self.unread.extend_from_slice(inbox.bytes());
                     inbox.consume(read);
                 }
@@ -209,26 +227,30 @@ impl Server {
     }
 
     fn apply_unread(&mut self) -> Result<(), HangUp> {
-        while let Some(header) = Header::parse(&self.unread).map_err(|_| HangUp::Junk)? {
+        let unread = self.take_unread();
+        let mut at = 0;
+        while let Some(header) = Header::parse(&unread[at..]).map_err(|_| HangUp::Junk)? {
             header.at_most(UNASKED_AT_MOST).map_err(|_| HangUp::Junk)?;
-            if header.total > self.unread.len() {
-                return Ok(());
-            }
-            let rest = self.unread.split_off(header.total);
-            let message = std::mem::replace(&mut self.unread, rest);
+            let Some(body) = unread.get(at + HEADER..at + header.total) else {
+                break;
+            };
             match header.tag {
                 backend::NOTICE
                 | backend::NOTIFICATION
                 | backend::PARAMETER_STATUS
-                | backend::ERROR => {
-                    self.absorb(header.tag, &message[HEADER..]);
-                }
+                | backend::ERROR => self.absorb(header.tag, body),
                 _ => return Err(HangUp::Junk),
             }
-            if let Some(HangUp::Fatal(message)) = &self.broken {
-                return Err(HangUp::Fatal(message.clone()));
+            match &self.broken {
+                Some(HangUp::Fatal(message)) => return Err(HangUp::Fatal(message.clone())),
+                Some(_) => return Err(HangUp::Junk),
+                // An error that answers nobody is the rest of an answer to somebody: the server is out of step.
+                None if header.tag == backend::ERROR => return Err(HangUp::Junk),
+                None => at += header.total,
             }
         }
+        // Nothing left means no buffer either: there are many idle servers.
+        self.keep_unread(&unread[at..]);
         Ok(())
     }
 
@@ -239,8 +261,13 @@ impl Server {
 }
 
 impl Drop for Server {
+    /// Says goodbye as far as the socket takes it at once; PostgreSQL notices the end of the stream anyway. Not while a
+    /// request is under way: a part of it may have been sent, and the goodbye would be taken for the rest, which can make
+    /// another query of it.
     fn drop(&mut self) {
-        // Says goodbye as far as the socket takes it at once; PostgreSQL notices the end of the stream anyway.
+        if self.busy || self.broken.is_some() {
+            return;
+        }
         self.stream.write_now(&[frontend::TERMINATE, 0, 0, 0, 4]);
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::connect::open_stream;
 use super::error::{ConnectError, Phase};
+use super::transport::Route;
 use crate::dsn::HostPort;
 use crate::pgwire::CancelKey;
 use crate::secret::Secret;
@@ -37,11 +37,13 @@ impl Target {
     }
 }
 
-/// The key to cancel what one server runs.
+/// The longest that one cancel request may take: it is of use only soon.
+pub(super) const CANCEL_LIMIT: Duration = Duration::from_secs(10);
+
+/// The key to cancel what one server runs, and the way to the very address it runs at.
 #[derive(Debug, Clone)]
 pub struct CancelToken {
-    pub(super) host: HostPort,
-    pub(super) tls: ClientTls,
+    pub(super) route: Route,
     pub(super) limit: Duration,
     pub(super) key: CancelKey,
 }
@@ -52,7 +54,7 @@ impl CancelToken {
     /// # Errors
     /// The connection could not be made within the connect timeout. A server that closes without a word is no error.
     pub async fn send(&self) -> Result<(), ConnectError> {
-        let sent = tokio::time::timeout(self.limit, self.send_unbounded()).await;
+        let sent = tokio::time::timeout(self.limit, Box::pin(self.send_unbounded())).await;
         sent.unwrap_or(Err(ConnectError::Timeout {
             phase: Phase::Cancel,
             limit: self.limit,
@@ -60,7 +62,7 @@ impl CancelToken {
     }
 
     async fn send_unbounded(&self) -> Result<(), ConnectError> {
-        let mut stream = open_stream(&self.host, &self.tls, &mut Phase::Connect).await?;
+        let mut stream = self.route.open(&mut Phase::Connect).await?;
         let secret = &self.key.secret;
         let length = u32::try_from(12 + secret.len()).unwrap_or(u32::MAX);
         let mut request = Vec::with_capacity(16);
