@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backend_auth;
 mod demo;
 mod launcher;
 mod network;
