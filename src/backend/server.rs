@@ -16,8 +16,9 @@ use crate::tls::Stream;
 /// A message that nobody asked for may have this many bytes: a NOTICE or a NOTIFY payload (8000) fits easily.
 const UNASKED_AT_MOST: usize = 1 << 20;
 
-/// The most that one look takes in, so that a server that never stops talking cannot hold the thread.
-const LOOK_AT_MOST: usize = 2 * UNASKED_AT_MOST;
+/// A look reads no more after so many bytes, so that a server that never stops talking cannot hold the thread. What is
+/// left stays for the next look.
+const LOOK_AT_MOST: usize = 1 << 16;
 
 /// Where a server stands, as its ReadyForQuery says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Logging in to PostgreSQL in every way it asks for, encrypted in every way libpq knows, and noticing its end.
 
+#![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 
