@@ -46,7 +46,8 @@ in_image() { chroot "$image" /usr/bin/env -i PATH=/usr/local/sbin:/usr/local/bin
 context=$work/context builder=$work/builder
 mkdir "$context"
 sed -n 's/^!//p' .dockerignore | while read -r part; do cp -a "$part" "$context/"; done
-export CARGO_TARGET_DIR=$PWD/target
+mkdir -p target "$builder" && ln -s "$PWD/target" "$builder/target"
+unset CARGO_TARGET_DIR
 
 user="" stage="" stop="" entry=() command=() health=() exposed=""
 for instruction in "${instructions[@]}"; do
@@ -65,11 +66,11 @@ for instruction in "${instructions[@]}"; do
         for device in null urandom; do touch "$image/dev/$device"; mount --bind "/dev/$device" "$image/dev/$device"; done
         mount -t proc proc "$image/proc"
       fi ;;
-    WORKDIR) [ $stage = builder ] && mkdir -p "$builder" ;;
+    WORKDIR) [ "$stage $rest" = "builder /src" ] || fail "a folder this script does not know: $rest" ;;
     COPY)
       if [[ $rest == --from=builder\ * ]]; then
         read -r _ source target <<<"$rest"
-        install -D -m 755 "$CARGO_TARGET_DIR/${source#/src/target/}" "$image$target"
+        install -D -m 755 "$builder/${source#/src/}" "$image$target"
       else
         read -r -a parts <<<"$rest"
         unset 'parts[-1]'
@@ -90,7 +91,7 @@ done
 [ -n "$stop" ] && [ ${#health[@]} -gt 0 ] || fail "no stop signal, or no health check"
 read -r postgres_port http_port <<<"$exposed"
 size=$(stat -c %s "$image${entry[0]}")
-say "the image is made; the program has $((size / 1024 / 1024)) MiB"
+say "the image is made: $(du -xsm "$image" | cut -f1) MiB, of which the program $((size / 1024 / 1024)) MiB"
 
 # ------------------------------------------------------------------------------------------------ it runs
 
@@ -104,11 +105,12 @@ postmaster=$!
 wait_for() { local what=$1; shift; for _ in $(seq 100); do "$@" >/dev/null 2>&1 && return 0; sleep 0.1; done; cat "$work/poolwatch.log" 2>/dev/null; fail "not within 10 s: $what"; }
 wait_for "PostgreSQL accepts connections" "$bin/pg_isready" -h 127.0.0.1 -p "$port"
 
-as_user() { chroot --userspec="$user" "$image" /usr/bin/env -i PATH=/usr/local/bin:/usr/bin:/bin "$@"; }
+settings=("POOLWATCH_UPSTREAM__URL=postgresql://app@127.0.0.1:$port/postgres")
+as_user() { timeout 10 chroot --userspec="$user" "$image" /usr/bin/env -i PATH=/usr/local/bin:/usr/bin:/bin "${settings[@]}" "$@"; }
 if as_user "${health[@]}" >/dev/null 2>&1; then fail "the health check is content though nothing runs"; fi
 # `exec`, so that the pid is the program's own.
-(exec chroot --userspec="$user" "$image" /usr/bin/env -i PATH=/usr/local/bin:/usr/bin:/bin \
-  "POOLWATCH_UPSTREAM__URL=postgresql://app@127.0.0.1:$port/postgres" "${entry[@]}" "${command[@]}") >"$work/poolwatch.log" 2>&1 &
+(exec chroot --userspec="$user" "$image" /usr/bin/env -i PATH=/usr/local/bin:/usr/bin:/bin "${settings[@]}" \
+  "${entry[@]}" "${command[@]}") >"$work/poolwatch.log" 2>&1 &
 program=$!
 pids+=("$program")
 wait_for "the health check is content" as_user "${health[@]}"

@@ -20,11 +20,11 @@ def run(world, *arguments, **settings):
 def check_health(world):
     """`health` asks a running poolwatch: 0 alive, 1 not."""
     sidecar = world.sidecar()
-    url = sidecar.http + "/healthz"
-    alive = run(world, "health", "--url", url)
+    address = sidecar.http.removeprefix("http://")
+    alive = run(world, "health", "--http", address)
     assert alive.returncode == 0, alive.stderr
     assert sidecar.stop() == 0
-    gone = run(world, "health", "--url", url)
+    gone = run(world, "health", "--http", address)
     assert gone.returncode == 1 and gone.stderr.strip(), gone
 
 

@@ -56,6 +56,7 @@ impl Account {
     }
 
     /// Whether this is another user than the one we run as.
+    #[cfg(feature = "fetch-postgres")]
     pub(super) fn differs(&self) -> bool {
         self.change_to.is_some()
     }
