@@ -224,11 +224,11 @@ async fn through_libpq(
     }
 }
 
+/// A mode, a host, a root, and what is to come of them.
+type Case<'a> = (SslMode, &'a str, Option<&'a PathBuf>, Result<bool, &'a str>);
+
 /// Tries modes, hosts and roots, beside libpq: `Ok` says whether the connection is encrypted, `Err` holds a part of what is told.
-async fn expect(
-    postgres: &Postgres,
-    cases: &[(SslMode, &str, Option<&PathBuf>, Result<bool, &str>)],
-) {
+async fn expect(postgres: &Postgres, cases: &[Case<'_>]) {
     for (mode, host, root, expected) in cases {
         let by_libpq = through_libpq(postgres, *mode, host, *root).await;
         assert_eq!(
