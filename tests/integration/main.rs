@@ -3,5 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod failures;
+mod figures;
 mod launcher;
 mod network;
+mod scrape_under_stress;
+mod shutdown;
+mod truth;
