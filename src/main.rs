@@ -1,22 +1,47 @@
-//! x
-use poolwatch::config::{Argument, Sources};
-fn main() {
-    let mut arguments = Vec::new();
-    let mut args = std::env::args().skip(2);
-    while let (Some(flag), Some(value)) = (args.next(), args.next()) {
-        let key = match flag.as_str() {
-            "--upstream-url" => "upstream.url",
-            "--listen" => "listen.address",
-            "--http" => "http.address",
-            other => other.trim_start_matches("--"),
+//! The `poolwatch` binary: arguments in, exit code out.
+
+use std::io::{Write, stderr, stdin, stdout};
+use std::process::ExitCode;
+
+use clap::Parser;
+use poolwatch::cli::{Cli, Command, ConfigCommand, Exit};
+use poolwatch::ops;
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            // The error and its causes, in one line. Nothing more can be done where even that cannot be written.
+            let _ = writeln!(stderr(), "poolwatch: {error:#}");
+            Exit::Problem.into()
         }
-        .to_owned();
-        arguments.push(Argument { flag, key, value });
     }
-    let result =
-        poolwatch::ops::serve::serve(move || Sources::of_process(vec![], arguments.clone()));
-    if let Err(e) = result {
-        eprintln!("{e:#}");
-        std::process::exit(1)
+}
+
+fn run(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Serve(settings) => {
+            ops::serve::serve(|| settings.sources().require_upstream(), &mut stderr())
+        }
+        Command::Demo(arguments) => {
+            let duration = arguments.duration;
+            ops::demo::demo(&ops::demo::Options {
+                duration,
+                any_port: false,
+            })?;
+            Ok(Exit::Fine)
+        }
+        Command::Health(arguments) => ops::health::run(&arguments, &mut stderr()),
+        Command::Uri(arguments) => {
+            ops::uri::run(&arguments, &mut stdin(), &mut stdout(), &mut stderr())
+        }
+        Command::Config(ConfigCommand::Check(settings)) => ops::config_cmd::check(
+            &settings.sources().require_upstream(),
+            &mut stdout(),
+            &mut stderr(),
+        ),
+        Command::Config(ConfigCommand::Show(settings)) => {
+            ops::config_cmd::show(&settings.sources(), &mut stdout(), &mut stderr())
+        }
     }
 }

@@ -488,6 +488,28 @@ async fn a_hostile_pool_name_comes_back_as_it_went_in_and_forges_nothing() {
     );
 }
 
+#[tokio::test]
+async fn metrics_of_one_host_can_be_joined_whatever_its_port() {
+    let product = Product::start().await;
+    for (port, label) in [(5432, ""), (6000, "6000")] {
+        let host = format!("db{port}");
+        product.metrics.pool(PoolLabels {
+            name: host.clone(),
+            namespace: "orders".to_owned(),
+            host: host.clone(),
+            port,
+        });
+        product.metrics.upstream(&host, port).probed(port == 6000);
+        let server = [("server_address", host.as_str()), ("server_port", label)];
+        let scrape = product.scrape().await;
+        let up = scrape.value("poolwatch_upstream_up", &server);
+        assert_eq!(up, f64::from(u8::from(port == 6000)));
+        let ok = [server[0], server[1], ("error_type", "")];
+        let queries = scrape.value("db_client_operation_duration_seconds_count", &ok);
+        assert_eq!(queries, 0.0);
+    }
+}
+
 /// The bound on series that the page gives for each pool.
 #[tokio::test]
 async fn a_pool_has_as_many_series_as_the_page_says() {

@@ -16,6 +16,9 @@ use crate::pool::{CheckoutError, Pool};
 /// Distinct parameter sets that are remembered. An application has a handful; beyond this they are worked out again.
 const BASES: usize = 1_000;
 
+/// What a client asked for: names and values in its order.
+type Requested = Vec<(String, String)>;
+
 /// A pool of servers for one user in one database.
 #[derive(Debug)]
 pub struct PoolHandle {
@@ -25,7 +28,7 @@ pub struct PoolHandle {
     /// Its metrics, resolved.
     pub metrics: Arc<PoolMetrics>,
     target: Target,
-    bases: Mutex<HashMap<Vec<(String, String)>, Arc<Base>>>,
+    bases: Mutex<HashMap<Requested, Arc<Base>>>,
 }
 
 /// Why there is no server for a request.

@@ -119,7 +119,7 @@ impl Cluster {
         });
         let pool = Pool::new(
             ServerManager::new(target.clone()),
-            config.pool.clone(),
+            config.pool,
             metrics.clone(),
         )?;
         let watched = pool.clone();
@@ -150,7 +150,7 @@ impl Cluster {
     pub fn reload(&self, config: pool::Config) -> Result<(), pool::ConfigError> {
         let mut state = self.0.state.lock();
         for pool in state.pools.values() {
-            pool.pool.reload(config.clone())?;
+            pool.pool.reload(config)?;
         }
         state.config.pool = config;
         Ok(())

@@ -4,7 +4,7 @@
 //! names that other programs give it); everything that treats keys alike goes through it: reading, `config show`,
 //! `docs/settings.md`, `config/default.toml`, and the difference that a reload makes.
 //!
-//! [`load`] reads the layers in this order, a later one winning over an earlier one, and reports every bad or unknown
+//! [`load()`] reads the layers in this order, a later one winning over an earlier one, and reports every bad or unknown
 //! key at once, each with its origin:
 //!
 //! 1. the defaults,

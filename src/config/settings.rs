@@ -33,6 +33,16 @@ pub struct Upstream {
     pub connect_timeout: Duration,
 }
 
+impl Upstream {
+    /// How long opening a connection may take: the setting, or the URL's own limit where that is shorter.
+    pub fn connect_limit(&self) -> Duration {
+        let of_url = self.url.as_ref().and_then(|dsn| dsn.connect_timeout);
+        of_url.map_or(self.connect_timeout, |limit| {
+            limit.min(self.connect_timeout)
+        })
+    }
+}
+
 impl Default for Upstream {
     fn default() -> Self {
         Self {

@@ -137,8 +137,7 @@ pub static ROWS: &[Row] = &[
         "URL",
         restart,
         [same("DATABASE_URL"), same("LETTA_PG_URI")],
-        "The PostgreSQL server behind the pool, as a URL of any dialect or key=value pairs. A user, password or database \
-         that it names is what applications log in with."
+        "The PostgreSQL server behind the pool, as a URL of any dialect or key=value pairs."
     ),
     row!(
         upstream.connect_timeout,
@@ -300,7 +299,7 @@ pub static ROWS: &[Row] = &[
         "threads",
         restart,
         [],
-        "How many threads carry queries. One serves tens of thousands of transactions a second."
+        "How many threads carry queries."
     ),
     row!(
         threads.control,

@@ -116,6 +116,15 @@ label_enum! {
     }
 }
 
+/// The value of `server_port`: empty for PostgreSQL's own port, as OpenTelemetry's `server.port` is then left out. One
+/// rule for all metrics that have the label, so that they can be joined on it.
+pub(super) fn server_port(port: u16) -> String {
+    match port {
+        5432 => String::new(),
+        other => other.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

@@ -9,12 +9,9 @@ use prometheus::Histogram;
 use super::count::{Count, Level};
 use super::families as f;
 use super::family::Family;
-use super::labels::{Phase, PinReason};
+use super::labels::{Phase, PinReason, server_port};
 use super::scrape::{Scrape, new_histogram};
 use crate::pool::{CloseReason, Observer, Outcome, PoolEvent, PrePing, Status};
-
-/// The port that OpenTelemetry leaves out of `server.port`.
-const DEFAULT_PORT: u16 = 5432;
 
 /// What names a pool in labels. Bounded by the number of pools; none of it may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,10 +168,7 @@ impl PoolMetrics {
             host,
             port,
         } = &self.labels;
-        let port = match *port {
-            DEFAULT_PORT => String::new(),
-            port => port.to_string(),
-        };
+        let port = server_port(*port);
         // `_OTHER` is what the conventions say for an error that is given no finer name.
         for (error_type, histogram) in
             [("", &self.operation_ok), ("_OTHER", &self.operation_failed)]

@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::families as f;
+use super::labels::server_port;
 use super::scrape::Scrape;
 
 /// The figures of one PostgreSQL host.
 #[derive(Debug)]
 pub struct UpstreamMetrics {
     host: String,
-    port: String,
+    port: u16,
     up: AtomicBool,
     /// Unix time in seconds, as the bits of an `f64`; 0 before the first probe.
     probed_at: AtomicU64,
@@ -20,7 +21,7 @@ impl UpstreamMetrics {
     pub(super) fn new(host: &str, port: u16) -> Self {
         Self {
             host: host.to_owned(),
-            port: port.to_string(),
+            port,
             up: AtomicBool::new(false),
             probed_at: AtomicU64::new(0),
         }
@@ -38,11 +39,12 @@ impl UpstreamMetrics {
     }
 
     pub(super) fn is(&self, host: &str, port: u16) -> bool {
-        self.host == host && self.port == port.to_string()
+        self.host == host && self.port == port
     }
 
     pub(super) fn collect(&self, out: &mut Scrape) {
-        let labels = [self.host.as_str(), self.port.as_str()];
+        let port = server_port(self.port);
+        let labels = [self.host.as_str(), port.as_str()];
         let up = self.up.load(Ordering::Relaxed);
         let probed_at = f64::from_bits(self.probed_at.load(Ordering::Relaxed));
         out.gauge(&f::UPSTREAM_UP, &labels, f64::from(u8::from(up)));

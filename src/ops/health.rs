@@ -1,16 +1,17 @@
 //! `poolwatch health`: asks a running poolwatch whether it lives, for a HEALTHCHECK in an image without curl.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::http_client::{GetError, get};
+use crate::cli::{Exit, HealthArgs};
+use crate::config::load;
+use crate::dsn::{Host, HostPort};
+use crate::error::chain;
 
 /// Where a poolwatch with default settings answers.
 pub const DEFAULT_URL: &str = "http://127.0.0.1:9432/healthz";
-
-/// How long to wait for the answer: below Docker's default of 30 s for a health check, far above what an answer from
-/// memory takes.
-pub const LIMIT: Duration = Duration::from_secs(3);
 
 /// Why the answer to "does it live?" is no.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,44 @@ impl HealthError {
             HealthError::Url { .. } => 2,
             HealthError::NoAddress { .. } | HealthError::Get(_) | HealthError::Status { .. } => 1,
         }
+    }
+}
+
+/// `poolwatch health`: asks the one that runs with these settings whether it is alive.
+///
+/// # Errors
+/// `err` cannot be written to.
+pub fn run(arguments: &HealthArgs, err: &mut dyn Write) -> anyhow::Result<Exit> {
+    let settings = match load(&arguments.settings.sources()) {
+        Ok(loaded) => loaded.settings,
+        Err(problems) => {
+            writeln!(err, "{problems}")?;
+            return Ok(Exit::Usage);
+        }
+    };
+    let url = format!("http://{}/healthz", reachable(&settings.http.address));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    match runtime.block_on(check(&url, arguments.timeout)) {
+        Ok(()) => Ok(Exit::Fine),
+        Err(error) => {
+            writeln!(err, "poolwatch: {}", chain(&error))?;
+            Ok(if error.exit_code() == 2 {
+                Exit::Usage
+            } else {
+                Exit::Problem
+            })
+        }
+    }
+}
+
+/// An address that listens everywhere is reached on loopback.
+fn reachable(address: &HostPort) -> HostPort {
+    match &address.host {
+        Host::Tcp(name) if name == "0.0.0.0" => HostPort::tcp("127.0.0.1", address.port),
+        Host::Tcp(name) if name == "::" => HostPort::tcp("::1", address.port),
+        _ => address.clone(),
     }
 }
 
@@ -115,6 +154,9 @@ fn parse(url: &str) -> Option<(String, &str)> {
 
 #[cfg(test)]
 mod tests {
+    /// Far above what an answer from memory takes.
+    const LIMIT: Duration = Duration::from_secs(3);
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 

@@ -1,7 +1,10 @@
 //! One-shot commands and what they run on. Beside `app` the only place that sees every part, and the only one that
 //! prints.
 
+pub mod config_cmd;
+pub mod demo;
 pub mod health;
 pub mod http_client;
 pub mod postgres;
 pub mod serve;
+pub mod uri;

@@ -1,10 +1,13 @@
 //! `poolwatch serve`: the life of the process, from settings to the last signal.
 
+use std::io::Write;
+
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::App;
-use crate::config::{Loaded, Settings, Sources, load};
+use crate::cli::Exit;
+use crate::config::{Settings, Sources, load};
 use crate::telemetry::{self, Telemetry};
 
 /// What each signal means.
@@ -20,16 +23,24 @@ struct Signals {
 /// Runs until a signal ends it.
 ///
 /// # Errors
-/// The settings are wrong, something cannot be bound, or clients had to be cut off at the end.
-pub fn serve(sources: impl Fn() -> Sources) -> anyhow::Result<()> {
-    let Loaded { settings, .. } = load(&sources())?;
+/// Something cannot be bound, or clients had to be cut off at the end. Wrong settings are printed to `err`, all of
+/// them, and are an [`Exit::Usage`].
+pub fn serve(sources: impl Fn() -> Sources, err: &mut dyn Write) -> anyhow::Result<Exit> {
+    let settings = match load(&sources()) {
+        Ok(loaded) => loaded.settings,
+        Err(problems) => {
+            writeln!(err, "{problems}")?;
+            return Ok(Exit::Usage);
+        }
+    };
     let telemetry =
         telemetry::init(&telemetry_config(&settings)).context("the log could not be set up")?;
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(run(settings, &telemetry, sources))
+    runtime.block_on(run(settings, &telemetry, sources))?;
+    Ok(Exit::Fine)
 }
 
 async fn run(

@@ -1,8 +1,8 @@
 //! `Pool<M>`: the rules of SQLAlchemy's QueuePool over bb8 as store and hard cap.
 //!
-//! Knows neither PostgreSQL nor Prometheus. See `docs/pool.md` for the rules. One idea a file: [`gate`] says who may
-//! have a connection, [`shelf`] keeps the idle ones, [`checkout`] is the way from one to the other, [`lease`] makes
-//! sure that nothing is lost on it, [`guard`] is what a borrower holds.
+//! Knows neither PostgreSQL nor Prometheus. See `docs/pool.md` for the rules. One idea a file: `gate` says who may
+//! have a connection, `shelf` keeps the idle ones, `checkout` is the way from one to the other, `lease` makes
+//! sure that nothing is lost on it, `guard` is what a borrower holds.
 
 mod checkout;
 mod config;

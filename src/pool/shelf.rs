@@ -42,6 +42,9 @@ pub(super) enum Taken<M: bb8::ManageConnection> {
     Missing,
 }
 
+/// A new connection that bb8 has no room for.
+type Refused<M> = Option<Box<Entry<<M as bb8::ManageConnection>::Connection>>>;
+
 impl<M: bb8::ManageConnection> Shelf<M> {
     pub(super) fn new(keeper: Arc<Keeper<M>>, keep: u32, ceiling: u32, lifo: bool) -> Self {
         let strategy = if lifo {
@@ -97,7 +100,7 @@ impl<M: bb8::ManageConnection> Shelf<M> {
         &self,
         entry: Box<Entry<M::Connection>>,
         gauges: &Gauges,
-    ) -> Result<Pooled<M>, Option<Box<Entry<M::Connection>>>> {
+    ) -> Result<Pooled<M>, Refused<M>> {
         let room = self.room.lock();
         let others = self.set_aside(&room, gauges);
         let added = self.store.add(entry);
@@ -188,6 +191,13 @@ impl<M: bb8::ManageConnection> Shelf<M> {
         (0..gauges.counts().idle)
             .map_while(|_| self.pop())
             .collect()
+    }
+
+    /// bb8's own counts: all, and idle.
+    #[cfg(test)]
+    pub(super) fn stored(&self) -> (u32, u32) {
+        let state = self.store.state();
+        (state.connections, state.idle_connections)
     }
 
     /// bb8's `get`, which does not wait when something is idle. Only under the mutex, and only then.

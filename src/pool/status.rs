@@ -5,7 +5,8 @@ use std::time::Duration;
 /// A pool at one moment, read from atomics: taking it waits for nobody.
 ///
 /// `idle + in_use` are live connections, `connecting` are on their way. `in_use + connecting <= size + max_overflow`
-/// and `idle <= size` always hold (with `max_overflow = -1` only the latter).
+/// and `idle <= size` always hold (with `max_overflow = -1` only the latter, with `size = 0` neither). A pool made smaller
+/// reaches its new bounds as connections come back. A pool that is off shows `size = 0` and `max_overflow = -1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Status {
     /// Connections kept idle at most (`pool.size`).

@@ -62,10 +62,13 @@ impl Control {
     }
 }
 
+/// A session's secret and its control.
+type Session = (Box<[u8]>, Arc<Control>);
+
 /// The sessions by their cancel keys.
 #[derive(Debug, Default)]
 pub(super) struct Controls {
-    by_process: Mutex<HashMap<i32, (Box<[u8]>, Arc<Control>)>>,
+    by_process: Mutex<HashMap<i32, Session>>,
     stopping: AtomicBool,
 }
 

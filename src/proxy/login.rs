@@ -289,6 +289,7 @@ async fn greet(
                 traffic: Session::empty_traffic(),
                 session_pooling,
                 refusal: Default::default(),
+                leased: Instant::now(),
                 now: Instant::now(),
             };
             if session.base.leaves_state() {

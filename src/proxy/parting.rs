@@ -27,10 +27,7 @@ impl Session {
             Parting::ServerFatal | Parting::ServerGone(_) | Parting::ServerJunk(_) => {
                 lease.broken()
             }
-            Parting::Goodbye
-            | Parting::ClientGone(_)
-            | Parting::Violation(_)
-            | Parting::Stopping => {
+            Parting::Goodbye | Parting::ClientGone | Parting::Violation(_) | Parting::Stopping => {
                 self.abandon(lease);
             }
         }

@@ -15,8 +15,9 @@ use tokio::io::AsyncWrite;
 
 use super::client_side::Looked;
 use super::demand::DemandError;
-use super::server_side::{Scanned, ServerJunk};
+use super::server_side::{Scanned, ServerJunk, Told};
 use super::session::Session;
+use super::traffic::Traffic;
 use crate::backend::{Server, TxStatus};
 use crate::tls::Stream;
 
@@ -28,7 +29,7 @@ pub(super) enum Parting {
     /// The client said goodbye, and everything before that was answered.
     Goodbye,
     /// The client is gone.
-    ClientGone(Option<io::Error>),
+    ClientGone,
     /// The client broke the protocol.
     Violation(DemandError),
     /// The server ended the connection; what it said of it was passed on.
@@ -99,8 +100,8 @@ impl Session {
             }
             match self.traffic.from_client.poll_fill(cx, &mut self.client) {
                 Poll::Pending => return Ok(moved),
-                Poll::Ready(Ok(0)) => return Err(Parting::ClientGone(None)),
-                Poll::Ready(Err(error)) => return Err(Parting::ClientGone(Some(error))),
+                Poll::Ready(Ok(0)) => return Err(Parting::ClientGone),
+                Poll::Ready(Err(_)) => return Err(Parting::ClientGone),
                 Poll::Ready(Ok(read)) => {
                     self.context.metrics.bytes_received_from_client(read);
                     self.now = Instant::now();
@@ -175,23 +176,23 @@ impl Session {
     }
 
     fn look_downstream(&mut self, server: &mut Server) -> Result<(), Parting> {
+        let told = Told {
+            now: self.now,
+            client: &self.registration,
+            pool: &self.pool.metrics,
+            proxy: &self.context.metrics,
+        };
+        let keeps_server = |traffic: &Traffic| self.session_pooling || traffic.pins.any();
         loop {
-            let scanned =
-                self.traffic
-                    .scan_server(self.now, server, &self.registration, &self.pool.metrics);
+            let scanned = self.traffic.scan_server(server, &told);
             match scanned.map_err(Parting::ServerJunk)? {
                 Scanned::All => return Ok(()),
                 Scanned::Fatal => return Err(Parting::ServerFatal),
                 // What follows belongs to a client that keeps its server: notifications, above all.
-                Scanned::Settled if self.keeps_server() => {}
+                Scanned::Settled if keeps_server(&self.traffic) => {}
                 Scanned::Settled => return Err(Parting::Settled),
             }
         }
-    }
-
-    /// Whether the server stays with this session between transactions.
-    fn keeps_server(&self) -> bool {
-        self.session_pooling || self.traffic.pins.any()
     }
 
     /// Writes what is marked for the client. False when it takes no more now.
@@ -199,7 +200,7 @@ impl Session {
         match self.poll_pass(cx) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(())) => Ok(true),
-            Poll::Ready(Err(error)) => Err(Parting::ClientGone(Some(error))),
+            Poll::Ready(Err(_)) => Err(Parting::ClientGone),
         }
     }
 

@@ -8,7 +8,7 @@ use super::pipeline::Reply;
 use super::traffic::Traffic;
 use crate::backend::{Server, TxStatus};
 use crate::clients::{ClientGuard, ClientState};
-use crate::metrics::{Phase, PinReason, PoolMetrics};
+use crate::metrics::{Phase, PinReason, PoolMetrics, ProxyMetrics};
 use crate::pgwire::{FrameError, HEADER, Header, backend as tag};
 
 /// What a server sent that makes no sense; its connection cannot be used any more.
@@ -20,6 +20,15 @@ pub(super) enum ServerJunk {
     /// A reply to nothing.
     #[error("unexpected message {tag:?} from the server", tag = char::from(*.0))]
     Unexpected(u8),
+}
+
+/// When the bytes came, and who is told what is found in them.
+#[derive(Debug)]
+pub(super) struct Told<'a> {
+    pub(super) now: Instant,
+    pub(super) client: &'a ClientGuard,
+    pub(super) pool: &'a Arc<PoolMetrics>,
+    pub(super) proxy: &'a ProxyMetrics,
 }
 
 /// How far a scan came.
@@ -40,10 +49,8 @@ impl Traffic {
     /// [`ServerJunk`].
     pub(super) fn scan_server(
         &mut self,
-        now: Instant,
         server: &mut Server,
-        client: &ClientGuard,
-        metrics: &Arc<PoolMetrics>,
+        told: &Told<'_>,
     ) -> Result<Scanned, ServerJunk> {
         loop {
             if self.server_body > 0 {
@@ -69,9 +76,9 @@ impl Traffic {
             }
             let reply = self.pipeline.on_server(header.tag);
             if self.first_reply.is_none() && !is_asynchronous(header.tag) {
-                self.first_reply = Some(now);
+                self.first_reply = Some(told.now);
             }
-            let scanned = self.on_reply(reply, header, now, server, client, metrics)?;
+            let scanned = self.on_reply(reply, header, server, told)?;
             if reply == Reply::Swallow {
                 self.from_server.cut(self.to_client, header.total);
                 continue;
@@ -89,10 +96,8 @@ impl Traffic {
         &mut self,
         reply: Reply,
         header: Header,
-        now: Instant,
         server: &mut Server,
-        client: &ClientGuard,
-        metrics: &Arc<PoolMetrics>,
+        told: &Told<'_>,
     ) -> Result<Scanned, ServerJunk> {
         match reply {
             Reply::Pass => self.on_passed(header, server),
@@ -103,16 +108,20 @@ impl Traffic {
                 if header.tag == tag::COMMAND_COMPLETE
                     && let Some(reason) = Pins::of_tag(command_tag(self.message(header)))
                 {
-                    self.pins.pin(reason, metrics);
+                    self.pins.pin(reason, told.pool);
                 }
-                self.on_statement_end(sent, now, true, metrics);
+                self.on_statement_end(sent, true, told);
             }
             Reply::StatementFailed(failure) => {
-                let fatal = is_fatal(self.message(header));
+                let message = self.message(header);
+                let fatal = matches!(error_field(message, b'V'), Some(b"FATAL" | b"PANIC"));
+                let sqlstate = error_field(message, b'C').unwrap_or_default();
+                told.proxy
+                    .query_error(std::str::from_utf8(sqlstate).unwrap_or_default());
                 self.phase = super::phase::Phase::Command;
                 self.prepared.on_failure(&failure);
                 if let Some(sent) = failure.sent {
-                    self.on_statement_end(sent, now, false, metrics);
+                    self.on_statement_end(sent, false, told);
                 }
                 if fatal {
                     server.absorb(header.tag, self.message(header));
@@ -121,7 +130,7 @@ impl Traffic {
             }
             Reply::CopyIn => self.on_copy_in(),
             Reply::Ready { executed, simple } => {
-                return Ok(self.on_ready(executed, simple, header, server, client, metrics));
+                return Ok(self.on_ready(executed, simple, header, server, told));
             }
             Reply::Unexpected => return Err(ServerJunk::Unexpected(header.tag)),
         }
@@ -150,19 +159,20 @@ impl Traffic {
         }
     }
 
-    fn on_statement_end(
-        &mut self,
-        sent: Instant,
-        now: Instant,
-        ok: bool,
-        metrics: &Arc<PoolMetrics>,
-    ) {
+    fn on_statement_end(&mut self, sent: Instant, ok: bool, told: &Told<'_>) {
         let started = sent.max(self.last_done);
-        let first = self.first_reply.take().unwrap_or(now).max(started);
-        metrics.query_finished(now.saturating_duration_since(started).as_secs_f64(), ok);
-        metrics.phase(Phase::Execute, first.saturating_duration_since(started));
-        metrics.phase(Phase::Transfer, now.saturating_duration_since(first));
-        self.last_done = now;
+        // The wait for a server is a phase of its own, told by the pool.
+        let running = started.max(self.leased);
+        let first = self.first_reply.take().unwrap_or(told.now).max(running);
+        told.pool.query_finished(
+            told.now.saturating_duration_since(started).as_secs_f64(),
+            ok,
+        );
+        told.pool
+            .phase(Phase::Execute, first.saturating_duration_since(running));
+        told.pool
+            .phase(Phase::Transfer, told.now.saturating_duration_since(first));
+        self.last_done = told.now;
     }
 
     fn on_ready(
@@ -171,8 +181,7 @@ impl Traffic {
         simple: bool,
         header: Header,
         server: &mut Server,
-        client: &ClientGuard,
-        metrics: &Arc<PoolMetrics>,
+        told: &Told<'_>,
     ) -> Scanned {
         let status = TxStatus::from_byte(self.message(header).first().copied().unwrap_or_default());
         server.set_status(status);
@@ -182,13 +191,13 @@ impl Traffic {
             self.prepared.on_simple_query();
         }
         if status != TxStatus::Idle {
-            client.set_state(ClientState::IdleInTransaction);
+            told.client.set_state(ClientState::IdleInTransaction);
             return Scanned::All;
         }
         if executed {
-            metrics.transaction_finished();
+            told.pool.transaction_finished();
         }
-        client.set_state(ClientState::Idle);
+        told.client.set_state(ClientState::Idle);
         if self.settled() {
             Scanned::Settled
         } else {
@@ -214,18 +223,15 @@ fn command_tag(body: &[u8]) -> &[u8] {
     body.strip_suffix(&[0]).unwrap_or(body)
 }
 
-/// Whether an ErrorResponse ends the connection: its severity, in the form that is never translated, says so.
-fn is_fatal(body: &[u8]) -> bool {
+/// A field of an ErrorResponse, as far as it is there. `V` is the severity that is never translated, `C` the SQLSTATE.
+fn error_field(body: &[u8], wanted: u8) -> Option<&[u8]> {
     let mut rest = body;
     while let Some((&field, after)) = rest.split_first() {
-        let Some((text, next)) = crate::pgwire::cstr(after) else {
-            return false;
-        };
-        match field {
-            b'V' => return text == b"FATAL" || text == b"PANIC",
-            0 => return false,
-            _ => rest = next,
+        let (text, next) = crate::pgwire::cstr(after)?;
+        if field == wanted {
+            return Some(text);
         }
+        rest = next;
     }
-    false
+    None
 }

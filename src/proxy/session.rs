@@ -35,6 +35,8 @@ pub(super) struct Session {
     pub(super) session_pooling: bool,
     /// A batch that could not be served is being skipped up to its Sync.
     pub(super) refusal: Refusal,
+    /// When the last server was had.
+    pub(super) leased: Instant,
     /// When bytes last came; read once per read, shared by all that is timed from it.
     pub(super) now: Instant,
 }
@@ -91,7 +93,7 @@ impl Session {
 
     /// Relays on this server until the two part. False when the session is over.
     async fn serve(&mut self, mut lease: Lease) -> bool {
-        self.traffic.on_server_changed();
+        self.traffic.on_server_changed(self.leased);
         self.registration.set_state(ClientState::Active);
         self.registered.control.runs_on(lease.server().cancels());
         lease.server().mark_busy();
@@ -110,7 +112,7 @@ impl Session {
 
     async fn say_goodbye(&mut self, parting: Parting) {
         match parting {
-            Parting::Settled | Parting::Goodbye | Parting::ClientGone(_) => {}
+            Parting::Settled | Parting::Goodbye | Parting::ClientGone => {}
             Parting::ServerFatal => drop(self.flush().await),
             Parting::Violation(error) => self.end(Class::Protocol, &error.to_string()).await,
             Parting::Stopping => self.end_stopping().await,
@@ -179,6 +181,8 @@ impl Session {
         if let Some(checkout) = self.pool.pool.try_checkout() {
             let mut lease = Lease::new(checkout);
             if lease.server().applied() == self.base.id() {
+                // Nothing was waited for: the clock need not be read again.
+                self.leased = self.now;
                 return Some(Ok(lease));
             }
             return Box::pin(self.align(lease)).await;
@@ -193,6 +197,7 @@ impl Session {
         match waited {
             Waited::Lease(mut lease) => {
                 if lease.server().applied() == self.base.id() {
+                    self.leased = Instant::now();
                     return Some(Ok(lease));
                 }
                 self.align(lease).await
@@ -255,7 +260,10 @@ impl Session {
             .align(lease.server(), self.context.settings.reset_timeout)
             .await
         {
-            Ok(()) => Some(Ok(lease)),
+            Ok(()) => {
+                self.leased = Instant::now();
+                Some(Ok(lease))
+            }
             Err(error) => {
                 lease.broken();
                 self.refuse(

@@ -50,6 +50,8 @@ pub(super) struct Traffic {
     pub(super) first_reply: Option<Instant>,
     /// When the last statement ended: the next one of a pipeline starts then at the earliest.
     pub(super) last_done: Instant,
+    /// When the session got its server.
+    pub(super) leased: Instant,
     /// A statement was run on this lease, so the server may have changed.
     pub(super) touched: bool,
 }
@@ -74,12 +76,14 @@ impl Traffic {
             pins: Pins::default(),
             first_reply: None,
             last_done: Instant::now(),
+            leased: Instant::now(),
             touched: false,
         }
     }
 
     /// Another server from now on.
-    pub(super) fn on_server_changed(&mut self) {
+    pub(super) fn on_server_changed(&mut self, leased: Instant) {
+        self.leased = leased;
         self.prepared.on_server_changed();
         self.first_reply = None;
         self.touched = false;

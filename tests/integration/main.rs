@@ -3,10 +3,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod demo;
 mod failures;
 mod figures;
 mod launcher;
 mod network;
 mod scrape_under_stress;
 mod shutdown;
+mod sidecar;
 mod truth;

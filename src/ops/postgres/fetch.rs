@@ -35,7 +35,7 @@ async fn download(home: &Path) -> Result<(), String> {
     let version = VersionReq::parse(VERSION).map_err(|error| error.to_string())?;
     let (_, archive) = get_archive(theseus::URL, &version)
         .await
-        .map_err(|error| chain(&error))?;
+        .map_err(|error| format!("{}: {}", theseus::URL, chain(&error)))?;
     // Extracts beside `home` and renames, under a lock: two demos at once do not harm each other.
     extract(theseus::URL, &archive, home)
         .await

@@ -1,1 +1,9 @@
-//! Proofs.
+//! The pool's rules, one file a topic, under paused time and with a manager that fails on order.
+
+mod cancel;
+mod chaos;
+mod checks;
+mod control;
+mod fake;
+mod gate;
+mod trace;

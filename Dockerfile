@@ -1,0 +1,40 @@
+# poolwatch as a container image. No engine is needed to check this file: .ci/container.sh carries out its steps in a
+# clean Debian.
+#
+# How it is meant to run: as a sidecar that shares the application's network namespace (a second container of the pod, or
+# `--network container:APP`). It listens on loopback there, which the application reaches and nobody else does. This
+# version trusts whoever reaches the PostgreSQL port, and therefore refuses to listen on other addresses.
+#
+#   docker build -t poolwatch .
+#   docker run --network container:app -e POOLWATCH_UPSTREAM__URL=postgresql://app:secret@db/app poolwatch
+
+FROM rust:1-bookworm AS builder
+WORKDIR /src
+# The dependencies alone, against an empty program: this layer is made anew only when the manifest or the lock file change.
+COPY Cargo.toml Cargo.lock ./
+# The manifest names the benches, and cargo wants to see what it names.
+COPY benches ./benches
+RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' > src/main.rs \
+ && cargo build --release --locked --no-default-features \
+ && rm -r src
+COPY src ./src
+# Sources copied in may be older than what was just built from the empty ones. Without default features: an image has no
+# use for the demo's download of PostgreSQL.
+RUN find src -name '*.rs' -exec touch {} + \
+ && cargo build --release --locked --no-default-features
+
+FROM debian:bookworm-slim
+# The certificates are what sslmode=verify-full without sslrootcert trusts.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends ca-certificates \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --system --uid 10432 --no-create-home --shell /usr/sbin/nologin poolwatch
+COPY --from=builder /src/target/release/poolwatch /usr/local/bin/poolwatch
+USER 10432:10432
+# PostgreSQL's protocol, as PgBouncer has it; metrics, health and the JSON API.
+EXPOSE 6432 9432
+# Stops accepting, lets transactions end, answers the last scrape.
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=5s --retries=3 CMD ["/usr/local/bin/poolwatch", "health"]
+ENTRYPOINT ["/usr/local/bin/poolwatch"]
+CMD ["serve"]
