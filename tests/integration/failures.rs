@@ -432,6 +432,20 @@ async fn a_cancel_request_ends_the_right_query_and_no_other() {
 }
 
 #[tokio::test]
+async fn replies_arrive_where_the_server_is_reset_after_each_transaction() {
+    let database = Postgres::shared().await.database().await;
+    let settings = [("POOLWATCH_POOL__SERVER_RESET", "always")];
+    let sidecar = single(&database, &settings).await;
+    let client = sidecar.connect().await;
+    for number in 0..20 {
+        let sql = format!("SELECT {number}");
+        let asked = client.batch_execute(&sql);
+        let answered = tokio::time::timeout(LIMIT, asked).await;
+        answered.expect("a reply").unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_cancel_request_ends_a_wait() {
     let database = Postgres::shared().await.database().await;
     let sidecar = single(&database, &[]).await;
@@ -477,6 +491,7 @@ async fn a_connect_into_a_black_hole_ends_in_time_and_names_the_phase() {
     // Dead connections are found at once, and new ones come nowhere.
     faults.set(Trouble::BlackHole);
     faults.close_all();
+    eventually(LIMIT, || async { database.sessions().await == 0 }).await;
     let started = Instant::now();
     let refused = client.batch_execute("SELECT 1").await.unwrap_err();
     let took = started.elapsed();
