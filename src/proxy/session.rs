@@ -307,6 +307,8 @@ impl Session {
     }
 
     async fn end_stopping(&mut self) {
+        let metrics = &self.context.metrics;
+        metrics.error(Class::Shutdown, Class::Shutdown.sqlstate());
         self.last_words(
             Class::Shutdown.sqlstate(),
             "terminating connection due to administrator command",
