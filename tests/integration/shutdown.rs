@@ -17,16 +17,14 @@ async fn with_timeout(database: &Database, timeout: &str) -> Sidecar {
 
 async fn table(database: &Database) {
     let direct = database.connect().await;
-    direct
-        .batch_execute("CREATE TABLE t (n int)")
-        .await
-        .unwrap();
+    let created = direct.batch_execute("CREATE TABLE t (n int)").await;
+    created.expect("CREATE TABLE");
 }
 
 async fn rows(database: &Database) -> i64 {
     let direct = database.connect().await;
     let row = direct.query_one("SELECT count(*) FROM t", &[]).await;
-    row.unwrap().get(0)
+    row.expect("a count").get(0)
 }
 
 async fn draining(sidecar: &Sidecar) {
@@ -36,10 +34,10 @@ async fn draining(sidecar: &Sidecar) {
 /// A client in a transaction.
 async fn holder(sidecar: &Sidecar) -> Client {
     let client = sidecar.connect().await;
-    client
+    let began = client
         .batch_execute("BEGIN; INSERT INTO t VALUES (1)")
-        .await
-        .unwrap();
+        .await;
+    began.expect("a transaction");
     client
 }
 
@@ -103,6 +101,8 @@ async fn a_drain_is_seen_by_probes_scrapes_and_idle_clients() {
     let scrape = sidecar.scrape().await;
     assert_eq!(Figures::of(&scrape).used, 1.0);
     assert_eq!(scrape.sum("poolwatch_clients", &[]), 1.0);
+    let told = [("class", "shutdown"), ("sqlstate_class", "57")];
+    assert_eq!(scrape.value("poolwatch_errors_total", &told), 1.0);
     eventually(LIMIT, || async {
         sidecar.client_config().connect(NoTls).await.is_err()
     })

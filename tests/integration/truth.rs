@@ -39,10 +39,7 @@ async fn transactions_and_queries_are_exactly_those_of_pgbench() {
     );
     for protocol in ["simple", "extended", "prepared"] {
         for (script, queries) in [single, block] {
-            let before = match sidecar.psql("SELECT 1").await.status.success() {
-                true => Figures::settled(&sidecar, &database, 0).await,
-                false => panic!("psql failed"),
-            };
+            let before = Figures::settled(&sidecar, &database, 0).await;
             // Not more clients than connections: a prepared statement keeps its server.
             let arguments = ["-c", "8", "-j", "2", "-t", "100", "-M", protocol];
             let ran = Pgbench::run(&database, &sidecar, script, &arguments).await;
@@ -235,27 +232,9 @@ async fn waits_agree_with_those_the_clients_measured() {
     assert_eq!(pool.waited - pool_before.waited, count(WAITERS));
     assert_eq!(pool.direct - pool_before.direct, 1.0);
 
-    let name = format!(
-        "{}/{}",
-        sidecar
-            .url()
-            .split("://")
-            .nth(1)
-            .unwrap()
-            .split('@')
-            .next()
-            .unwrap(),
-        database.name
-    );
-    let user = name.split('/').next().unwrap();
-    let port = database
-        .url
-        .rsplit(':')
-        .next()
-        .unwrap()
-        .split('/')
-        .next()
-        .unwrap();
+    let config = sidecar.client_config();
+    let user = config.get_user().unwrap();
+    let port = Postgres::shared().await.port();
     let label = format!("{user}@127.0.0.1:{port}/{}", database.name);
     let labels = [("db_client_connection_pool_name", label.as_str())];
     let upper: Duration = measured.iter().sum();
