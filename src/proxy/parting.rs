@@ -4,6 +4,7 @@ use super::relay::Parting;
 use super::session::Session;
 use crate::backend::{Lease, Remains, TxStatus};
 use crate::error::chain;
+use crate::pgwire::Inbox;
 use crate::pool::CloseReason;
 
 /// Whether the session goes on.
@@ -39,7 +40,15 @@ impl Session {
         lease.server().keep_unread(&ahead_of_time);
         let reset = self.context.settings.reset_always && self.traffic.touched;
         if reset || lease.server().cancels().in_flight() > 0 {
-            self.restore(lease, reset);
+            // Nothing is left to read; what is marked for the client is still to be sent to it.
+            let nothing = Remains {
+                inbox: Inbox::default(),
+                body: 0,
+                ready_owed: 0,
+                sync_missing: false,
+                reset,
+            };
+            self.restore(lease, nothing);
         } else {
             lease.server().mark_idle();
             lease.give_back();
@@ -63,21 +72,26 @@ impl Session {
             lease.close(CloseReason::ClientAbort);
             return;
         }
-        self.restore(lease, reset);
+        let remains = self.remains(reset);
+        self.restore(lease, remains);
     }
 
-    /// Cleans the server up in the background, so that a client that is gone is not waited for, nor makes others wait.
-    fn restore(&mut self, lease: Lease, reset: bool) {
+    /// What a client that leaves has not read, and what the server still owes it.
+    fn remains(&mut self, reset: bool) -> Remains {
         let traffic = &mut self.traffic;
         traffic.from_server.consume(traffic.to_client);
         traffic.to_client = 0;
-        let remains = Remains {
+        Remains {
             inbox: std::mem::take(&mut traffic.from_server),
             body: std::mem::take(&mut traffic.server_body),
             ready_owed: traffic.pipeline.ready_owed(),
             sync_missing: traffic.pipeline.lacks_sync(),
             reset,
-        };
+        }
+    }
+
+    /// Cleans the server up in the background, so that a client that is gone is not waited for, nor makes others wait.
+    fn restore(&self, lease: Lease, remains: Remains) {
         let limit = self.context.settings.reset_timeout;
         let pool = self.pool.clone();
         self.context.tasks.spawn("server reset", async move {

@@ -192,6 +192,8 @@ impl Session {
 
     async fn lease_slowly(&mut self) -> Option<Result<Lease, ()>> {
         self.registration.set_state(ClientState::Waiting);
+        // One that came while nothing was asked was for a request that had ended.
+        self.registered.control.take_cancel();
         let waited = self.wait_for_lease().await;
         self.registration.set_state(ClientState::Idle);
         match waited {
@@ -305,6 +307,8 @@ impl Session {
     }
 
     async fn end_stopping(&mut self) {
+        let metrics = &self.context.metrics;
+        metrics.error(Class::Shutdown, Class::Shutdown.sqlstate());
         self.last_words(
             Class::Shutdown.sqlstate(),
             "terminating connection due to administrator command",

@@ -5,6 +5,11 @@ mod support;
 
 mod backend_auth;
 mod demo;
+mod failures;
+mod figures;
 mod launcher;
 mod network;
+mod scrape_under_stress;
+mod shutdown;
 mod sidecar;
+mod truth;

@@ -11,12 +11,14 @@
 )]
 
 mod faults;
+mod pgbench;
 mod postgres;
 mod scrape;
 mod sidecar;
 mod waiting;
 
 pub use faults::{Faults, Trouble};
+pub use pgbench::Pgbench;
 pub use postgres::{Database, Postgres};
 pub use scrape::{Histogram, Scrape};
 pub use sidecar::{Exit, Sidecar};
