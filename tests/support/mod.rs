@@ -12,6 +12,7 @@
 
 mod faults;
 mod postgres;
+pub mod raw;
 mod scrape;
 mod sidecar;
 mod waiting;
