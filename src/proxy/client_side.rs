@@ -105,16 +105,18 @@ impl Traffic {
                     self.prepared.on_parse_named(name);
                     self.pins.pin(PinReason::NamedStatement, metrics);
                     Owed::ParseNamed
-                } else if whole && header.total <= KEEP_AT_MOST {
-                    let message = &bytes[..header.total];
+                } else {
+                    // One that is too long to be kept stays where it is, and the session with it.
+                    let kept = if whole && header.total <= KEEP_AT_MOST {
+                        &bytes[..header.total]
+                    } else {
+                        self.pins.pin(PinReason::LargeStatement, metrics);
+                        &[]
+                    };
                     if self.pipeline.on_client(Owed::ParseUnnamed, now) {
-                        self.prepared.on_parse_unnamed(message);
+                        self.prepared.on_parse_unnamed(kept);
                     }
                     return true;
-                } else {
-                    // Too long to be kept and sent again: the session stays with the server that has it.
-                    self.pins.pin(PinReason::LargeStatement, metrics);
-                    Owed::ParseNamed
                 }
             }
             Request::Bind | Request::Describe if uses_unnamed(request, body) => {

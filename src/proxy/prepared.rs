@@ -20,7 +20,9 @@ pub(super) const KEEP_AT_MOST: usize = 16 * 1024;
 pub(super) struct Prepared {
     /// The Parse message that made the unnamed statement; empty when there is none.
     unnamed: Vec<u8>,
-    /// Parses of the unnamed statement whose answer is awaited, oldest first.
+    /// The unnamed statement was too long to be kept: only the server has it, which the session keeps for that.
+    in_server: bool,
+    /// Parses of the unnamed statement whose answer is awaited, oldest first; empty for one that is not kept.
     parsing: VecDeque<Vec<u8>>,
     /// Buffers to use again, so that a Parse a query allocates nothing.
     spare: Vec<Vec<u8>>,
@@ -49,7 +51,8 @@ impl Prepared {
         self.server_agrees
     }
 
-    /// A Parse of the unnamed statement is sent; `message` is the whole of it.
+    /// A Parse of the unnamed statement is sent; `message` is the whole of it, or empty when it is too long to be kept.
+    /// The session must stay with the server then.
     pub(super) fn on_parse_unnamed(&mut self, message: &[u8]) {
         let mut kept = self.spare.pop().unwrap_or_default();
         kept.clear();
@@ -77,6 +80,9 @@ impl Prepared {
             return None;
         }
         self.server_agrees = true;
+        if self.in_server {
+            return None;
+        }
         if self.unnamed.is_empty() {
             ahead.put_u8(tag::CLOSE);
             ahead.put_i32(6);
@@ -91,6 +97,7 @@ impl Prepared {
     #[inline]
     pub(super) fn on_unnamed_parsed(&mut self) {
         if let Some(parsed) = self.parsing.pop_front() {
+            self.in_server = parsed.is_empty();
             let old = std::mem::replace(&mut self.unnamed, parsed);
             self.spare.push(old);
         }
@@ -99,7 +106,7 @@ impl Prepared {
     /// The server has closed the oldest statement to be closed.
     pub(super) fn on_closed(&mut self) {
         match self.closing.pop_front() {
-            Some(name) if name.is_empty() => self.unnamed.clear(),
+            Some(name) if name.is_empty() => self.forget_unnamed(),
             Some(name) => drop(self.named.remove(&name)),
             None => {}
         }
@@ -108,7 +115,13 @@ impl Prepared {
     /// A simple Query drops the unnamed statement (PostgreSQL, `exec_simple_query`).
     #[inline]
     pub(super) fn on_simple_query(&mut self) {
+        self.forget_unnamed();
+    }
+
+    #[inline]
+    fn forget_unnamed(&mut self) {
         self.unnamed.clear();
+        self.in_server = false;
     }
 
     /// An error took some messages with it.
@@ -122,7 +135,7 @@ impl Prepared {
         self.closing
             .drain(..failure.dropped_closes.min(self.closing.len()));
         if failure.unnamed_lost {
-            self.unnamed.clear();
+            self.forget_unnamed();
         }
         // Which unnamed statement the server has now depends on where it began to skip: make sure at the next use.
         self.server_agrees = false;
@@ -153,6 +166,20 @@ mod tests {
         assert_eq!(prepared.before_use(&mut ahead), Some(Owed::ParseInjected));
         assert_eq!(&ahead[..], b"P....one");
         assert_eq!(prepared.before_use(&mut ahead), None, "once a server");
+    }
+
+    #[test]
+    fn one_that_is_not_kept_is_left_where_it_is() {
+        let mut prepared = Prepared::default();
+        let mut ahead = BytesMut::new();
+        prepared.on_parse_unnamed(b"");
+        prepared.on_unnamed_parsed();
+        assert_eq!(prepared.before_use(&mut ahead), None);
+        prepared.on_failure(&failure(0, false));
+        assert_eq!(prepared.before_use(&mut ahead), None, "it is still there");
+        prepared.on_simple_query();
+        prepared.on_failure(&failure(0, false));
+        assert_eq!(prepared.before_use(&mut ahead), Some(Owed::CloseInjected));
     }
 
     #[test]

@@ -5,4 +5,6 @@ mod support;
 
 mod launcher;
 mod network;
+mod session_pooling;
+mod state;
 mod wire;
