@@ -4,6 +4,7 @@ use super::relay::Parting;
 use super::session::Session;
 use crate::backend::{Lease, Remains, TxStatus};
 use crate::error::chain;
+use crate::pgwire::Inbox;
 use crate::pool::CloseReason;
 
 /// Whether the session goes on.
@@ -42,7 +43,15 @@ impl Session {
         lease.server().keep_unread(&ahead_of_time);
         let reset = self.context.settings.reset_always && self.traffic.touched;
         if reset || lease.server().cancels().in_flight() > 0 {
-            self.restore(lease, reset);
+            // What is in the buffer now is the client's, who goes on and has yet to be sent it.
+            let remains = Remains {
+                inbox: Inbox::default(),
+                body: 0,
+                ready_owed: 0,
+                sync_missing: false,
+                reset,
+            };
+            self.restore(lease, remains);
         } else {
             lease.server().mark_idle();
             lease.give_back();
@@ -56,21 +65,18 @@ impl Session {
             (traffic.pins.any() || self.session_pooling || self.context.settings.reset_always)
                 && traffic.touched
                 || self.base.leaves_state();
-        if traffic.settled() && lease.server_ref().status() == TxStatus::Idle && !reset {
+        // A Sync of ours would commit what the client never did.
+        let open = traffic.pipeline.is_open();
+        if traffic.settled() && lease.server_ref().status() == TxStatus::Idle && !reset && !open {
             self.give_back(lease);
             return;
         }
         let half_sent =
             traffic.to_server > 0 || traffic.client_body > 0 || !traffic.ahead.is_empty();
-        if half_sent || traffic.pipeline.is_copying() {
+        if half_sent || open || traffic.pipeline.is_copying() {
             lease.close(CloseReason::ClientAbort);
             return;
         }
-        self.restore(lease, reset);
-    }
-
-    /// Cleans the server up in the background, so that a client that is gone is not waited for, nor makes others wait.
-    fn restore(&mut self, lease: Lease, reset: bool) {
         let traffic = &mut self.traffic;
         traffic.from_server.consume(traffic.to_client);
         traffic.to_client = 0;
@@ -81,6 +87,11 @@ impl Session {
             sync_missing: traffic.pipeline.lacks_sync(),
             reset,
         };
+        self.restore(lease, remains);
+    }
+
+    /// Cleans the server up in the background, so that a client that is gone is not waited for, nor makes others wait.
+    fn restore(&self, lease: Lease, remains: Remains) {
         let limit = self.context.settings.reset_timeout;
         let pool = self.pool.clone();
         self.context.tasks.spawn("server reset", async move {

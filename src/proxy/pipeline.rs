@@ -96,6 +96,8 @@ pub(super) struct Pipeline {
     copying: bool,
     /// A statement was executed since the last ReadyForQuery.
     executed: bool,
+    /// A batch of the extended protocol was begun, and the Sync that ends it was not sent yet.
+    unsynced: bool,
 }
 
 impl Pipeline {
@@ -110,15 +112,20 @@ impl Pipeline {
         self.copying
     }
 
-    /// Whether something is owed that only a Sync, not sent yet, would end.
+    /// Whether nothing more will come of what was sent so far, whether or not the batch was ended.
+    pub(super) fn is_answered(&self) -> bool {
+        self.owed.is_empty()
+    }
+
+    /// Whether the server skips everything until a Sync that was not sent yet.
     pub(super) fn lacks_sync(&self) -> bool {
-        let ended = self.owed.back().is_none_or(|(owed, _)| {
-            matches!(
-                owed,
-                Owed::Query | Owed::Sync | Owed::FunctionCall | Owed::CopyEnd
-            )
-        });
-        self.skipping || !ended
+        self.skipping
+    }
+
+    /// Whether a batch was begun that is neither ended nor failed: its implicit transaction is open, though the last
+    /// ReadyForQuery does not say so, and a Sync would commit it.
+    pub(super) fn is_open(&self) -> bool {
+        self.unsynced && !self.skipping
     }
 
     /// ReadyForQuery messages still to come.
@@ -134,10 +141,14 @@ impl Pipeline {
     pub(super) fn on_client(&mut self, message: Owed, sent: Instant) -> bool {
         match message {
             Owed::Sync if self.copying => return false,
-            Owed::Sync => self.skipping = false,
+            Owed::Sync => {
+                self.skipping = false;
+                self.unsynced = false;
+            }
             Owed::CopyEnd => self.copying = false,
             _ if self.skipping => return false,
-            _ => {}
+            Owed::Query | Owed::FunctionCall => self.unsynced = false,
+            _ => self.unsynced = true,
         }
         self.owed.push_back((message, sent));
         true
@@ -241,7 +252,8 @@ impl Pipeline {
     }
 
     fn copy_in(&mut self) -> Reply {
-        if !matches!(self.head(), Some(Owed::Query | Owed::Execute)) {
+        let head = self.head();
+        if !matches!(head, Some(Owed::Query | Owed::Execute)) {
             return Reply::Unexpected;
         }
         // Syncs that are under way already reach the server inside the COPY and are ignored there.
@@ -257,6 +269,7 @@ impl Pipeline {
             at += 1;
             !ignored
         });
+        self.unsynced |= head == Some(Owed::Execute) && self.ready_owed() == 0;
         Reply::CopyIn
     }
 
