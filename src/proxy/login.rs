@@ -291,6 +291,12 @@ async fn greet(
                 refusal: Default::default(),
                 now: Instant::now(),
             };
+            if session_pooling {
+                session
+                    .traffic
+                    .pins
+                    .pin(PinReason::SessionMode, &session.pool.metrics);
+            }
             if session.base.leaves_state() {
                 session
                     .traffic
