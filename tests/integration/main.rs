@@ -3,8 +3,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod hostile;
 mod launcher;
 mod network;
 mod session_pooling;
+mod startup;
 mod state;
+mod tls;
 mod wire;

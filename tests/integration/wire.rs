@@ -47,6 +47,16 @@ impl Bench {
         }
     }
 
+    /// In front of something that is not PostgreSQL.
+    pub(crate) fn of(database: Database, sidecar: Sidecar, direct: SocketAddr) -> Self {
+        Self {
+            twin: database.clone(),
+            database,
+            sidecar,
+            direct,
+        }
+    }
+
     /// A client straight to PostgreSQL.
     pub(crate) async fn direct(&self) -> Raw {
         Raw::login(self.direct, &self.database.name).await
@@ -516,16 +526,64 @@ async fn a_query_is_done_though_its_client_says_goodbye_at_once() {
         .send(&[run("INSERT INTO g VALUES (2)", &[]), sync(), terminate()].concat())
         .await;
     assert!(client.drain().await);
-    // Without its Sync the implicit transaction is never committed.
-    let mut client = bench.pooled().await;
-    client
-        .send(&[run("INSERT INTO g VALUES (3)", &[]), flush()].concat())
-        .await;
-    assert_eq!(tags(&client.take(3).await), "12C");
-    client.send(&terminate()).await;
-    assert!(client.drain().await);
     bench.settled().await;
     assert_eq!(direct.rows("SELECT a FROM g ORDER BY a").await, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn a_batch_without_its_sync_is_never_committed() {
+    let bench = Bench::new().await;
+    let mut direct = bench.direct().await;
+    direct.rows("CREATE TABLE g (a int)").await;
+    for polite in [true, false] {
+        let mut client = bench.pooled().await;
+        client
+            .send(&[run("INSERT INTO g VALUES (3)", &[]), flush()].concat())
+            .await;
+        assert_eq!(tags(&client.take(3).await), "12C");
+        if polite {
+            client.send(&terminate()).await;
+            assert!(client.drain().await);
+        }
+        drop(client);
+        // Whoever comes next must not end it either.
+        let mut next = bench.pooled().await;
+        assert_eq!(next.value("SELECT count(*) FROM g").await, "0", "{polite}");
+        drop(next);
+        bench.settled().await;
+        assert_eq!(
+            direct.value("SELECT count(*) FROM g").await,
+            "0",
+            "{polite}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn goodbye_in_the_middle_frees_the_server() {
+    let bench = Bench::new().await;
+    bench.direct().await.rows("CREATE TABLE g (a int)").await;
+    let middles = [
+        (query("COPY g FROM STDIN"), "G"),
+        (
+            [query("COPY g FROM STDIN"), message(b'd', b"1\n")].concat(),
+            "G",
+        ),
+        ([parse("", "SELEKT"), flush()].concat(), "E"),
+        ([parse("", "SELECT 1"), flush()].concat(), "1"),
+        (query("BEGIN"), "CZ"),
+        (query("BEGIN; SELEKT"), "EZ"),
+    ];
+    for (bytes, expected) in middles {
+        let mut client = bench.pooled().await;
+        client.send(&bytes).await;
+        assert_eq!(tags(&client.take(expected.len()).await), expected);
+        client.send(&terminate()).await;
+        let mut next = bench.pooled().await;
+        assert_eq!(next.value("SELECT count(*) FROM g").await, "0");
+        drop((client, next));
+        bench.settled().await;
+    }
 }
 
 /// What the process has resident at most since the mark was reset, and now, in KiB.
@@ -552,10 +610,10 @@ fn assert_grew_little(pid: u32, before: u64) {
 
 /// Waits until a figure has stopped to grow: the same in ten looks one after the other.
 async fn stalled<F: Future<Output = u64>>(figure: impl Fn() -> F) {
-    let last = std::sync::Mutex::new((0_u64, 0_u32));
+    let last = parking_lot::Mutex::new((0_u64, 0_u32));
     eventually(LIMIT, || async {
         let now = figure().await;
-        let mut last = last.lock().unwrap();
+        let mut last = last.lock();
         *last = if now > 0 && now == last.0 {
             (now, last.1 + 1)
         } else {
