@@ -102,9 +102,10 @@ impl Traffic {
                 let name = cstr(body).map_or(body, |(name, _)| name);
                 look_at_text(body, whole, &mut self.text, &mut self.pins, metrics);
                 if !name.is_empty() {
-                    self.prepared.on_parse_named(name);
-                    self.pins.pin(PinReason::NamedStatement, metrics);
-                    Owed::ParseNamed
+                    if self.pipeline.on_client(Owed::ParseNamed, now) {
+                        self.prepared.on_parse_named(name);
+                        self.pins.pin(PinReason::NamedStatement, metrics);
+                    }
                 } else {
                     // One that is too long to be kept stays where it is, and the session with it.
                     let kept = if whole && header.total <= KEEP_AT_MOST {
@@ -116,8 +117,8 @@ impl Traffic {
                     if self.pipeline.on_client(Owed::ParseUnnamed, now) {
                         self.prepared.on_parse_unnamed(kept);
                     }
-                    return true;
                 }
+                return true;
             }
             Request::Bind | Request::Describe if uses_unnamed(request, body) => {
                 if !self.prepare_unnamed(now) {

@@ -54,6 +54,8 @@ pub(super) enum Reply {
     Swallow,
     /// A Parse of the unnamed statement succeeded.
     UnnamedParsed,
+    /// A Parse of a named statement succeeded.
+    NamedParsed,
     /// A named statement was closed.
     StatementClosed,
     /// A statement ended well; it was sent at this moment.
@@ -82,6 +84,8 @@ pub(super) struct Failure {
     pub(super) unnamed_lost: bool,
     /// Unnamed Parses that the server never looked at, the failed one included.
     pub(super) dropped_parses: usize,
+    /// Named Parses that the server never looked at, the failed one included.
+    pub(super) dropped_named: usize,
     /// Closes of named statements that the server never looked at.
     pub(super) dropped_closes: usize,
 }
@@ -214,7 +218,7 @@ impl Pipeline {
     fn parsed(&mut self) -> Reply {
         let reply = match self.head() {
             Some(Owed::ParseUnnamed) => Reply::UnnamedParsed,
-            Some(Owed::ParseNamed) => Reply::Pass,
+            Some(Owed::ParseNamed) => Reply::NamedParsed,
             Some(Owed::ParseInjected) => Reply::Swallow,
             _ => return Reply::Unexpected,
         };
@@ -281,6 +285,7 @@ impl Pipeline {
             sent,
             unnamed_lost: matches!(head, Some(Owed::ParseUnnamed | Owed::ParseInjected)),
             dropped_parses: 0,
+            dropped_named: 0,
             dropped_closes: 0,
         };
         match head {
@@ -299,6 +304,7 @@ impl Pipeline {
             match owed {
                 Owed::Sync => return,
                 Owed::ParseUnnamed => failure.dropped_parses += 1,
+                Owed::ParseNamed => failure.dropped_named += 1,
                 Owed::CloseStatement => failure.dropped_closes += 1,
                 _ => {}
             }

@@ -28,8 +28,10 @@ pub(super) struct Prepared {
     spare: Vec<Vec<u8>>,
     /// This server got the unnamed statement (or lost it) by a message of this client.
     server_agrees: bool,
-    /// Open named statements. A Parse counts as open once it is sent.
+    /// Open named statements, as the server has answered.
     named: HashSet<Box<[u8]>>,
+    /// Parses of named statements whose answer is awaited, oldest first.
+    naming: VecDeque<Box<[u8]>>,
     /// Closes whose answer is awaited, oldest first; the empty name is the unnamed statement.
     closing: VecDeque<Box<[u8]>>,
 }
@@ -40,9 +42,9 @@ impl Prepared {
         self.server_agrees = false;
     }
 
-    /// Whether any named statement is open.
+    /// Whether any named statement is open, or may be in a moment.
     pub(super) fn any_named(&self) -> bool {
-        !self.named.is_empty()
+        !self.named.is_empty() || !self.naming.is_empty()
     }
 
     /// Whether this server's unnamed statement is this client's.
@@ -63,9 +65,12 @@ impl Prepared {
 
     /// A Parse of a named statement is sent.
     pub(super) fn on_parse_named(&mut self, name: &[u8]) {
-        if !self.named.contains(name) {
-            self.named.insert(name.into());
-        }
+        self.naming.push_back(name.into());
+    }
+
+    /// The server has parsed the oldest named statement.
+    pub(super) fn on_named_parsed(&mut self) {
+        self.named.extend(self.naming.pop_front());
     }
 
     /// A Close of a statement is sent.
@@ -132,6 +137,8 @@ impl Prepared {
         {
             self.spare.push(dropped);
         }
+        self.naming
+            .drain(..failure.dropped_named.min(self.naming.len()));
         self.closing
             .drain(..failure.dropped_closes.min(self.closing.len()));
         if failure.unnamed_lost {
@@ -151,6 +158,7 @@ mod tests {
             sent: None,
             unnamed_lost,
             dropped_parses,
+            dropped_named: 0,
             dropped_closes: 0,
         }
     }
@@ -219,9 +227,22 @@ mod tests {
     fn named_statements_are_open_until_their_close_is_answered() {
         let mut prepared = Prepared::default();
         prepared.on_parse_named(b"s1");
+        assert!(prepared.any_named(), "before it is answered");
+        prepared.on_named_parsed();
         prepared.on_close(b"s1");
         assert!(prepared.any_named());
         prepared.on_closed();
         assert!(!prepared.any_named());
+    }
+    #[test]
+    fn one_that_is_closed_and_parsed_again_at_once_is_open() {
+        let mut prepared = Prepared::default();
+        prepared.on_parse_named(b"s1");
+        prepared.on_close(b"s1");
+        prepared.on_parse_named(b"s1");
+        prepared.on_named_parsed();
+        prepared.on_closed();
+        prepared.on_named_parsed();
+        assert!(prepared.any_named());
     }
 }

@@ -98,7 +98,11 @@ impl Traffic {
             Reply::Pass => self.on_passed(header, server),
             Reply::Swallow => {}
             Reply::UnnamedParsed => self.prepared.on_unnamed_parsed(),
-            Reply::StatementClosed => self.on_statement_closed(),
+            Reply::NamedParsed => self.prepared.on_named_parsed(),
+            Reply::StatementClosed => {
+                self.prepared.on_closed();
+                self.unpin_named();
+            }
             Reply::StatementDone(sent) => {
                 if header.tag == tag::COMMAND_COMPLETE
                     && let Some(reason) = Pins::of_tag(command_tag(self.message(header)))
@@ -111,6 +115,7 @@ impl Traffic {
                 let fatal = is_fatal(self.message(header));
                 self.phase = super::phase::Phase::Command;
                 self.prepared.on_failure(&failure);
+                self.unpin_named();
                 if let Some(sent) = failure.sent {
                     self.on_statement_end(sent, now, false, metrics);
                 }
@@ -143,8 +148,7 @@ impl Traffic {
         }
     }
 
-    fn on_statement_closed(&mut self) {
-        self.prepared.on_closed();
+    fn unpin_named(&mut self) {
         if !self.prepared.any_named() {
             self.pins.unpin(PinReason::NamedStatement);
         }
