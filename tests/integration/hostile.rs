@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::raw::{Raw, bind, execute, message, packet, parse, query, startup, sync, tags};
-use crate::support::{Postgres, Sidecar, eventually};
+use crate::support::{Postgres, Sidecar};
 use crate::wire::{Bench, ONE};
 
 const LIMIT: Duration = Duration::from_secs(20);

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::support::eventually;
-use crate::support::raw::{Raw, close, message, parse, query, sync, tags};
+use crate::support::raw::{Raw, bind, close, message, parse, query, sync, tags};
 use crate::wire::Bench;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -217,16 +217,31 @@ async fn a_named_statement_pins_until_its_close() {
     );
     assert_eq!(named().await, 0.0);
     assert_eq!(traces(&mut two).await, CLEAN);
-    // One whose Parse fails was never open, and one that stays open goes with its client.
+    // One whose Parse fails, or is skipped, was never open.
+    let bad = [parse("bad", "SELEKT"), parse("skipped", "SELECT 1"), sync()].concat();
+    assert_eq!(tags(&one.ask(&bad).await), "EZ");
+    assert_eq!(named().await, 0.0);
+    assert_eq!(traces(&mut two).await, CLEAN);
+    // One that is closed and parsed again in one go is open; a second Parse of it that fails does not change that.
+    let again = [
+        parse("s", "SELECT 1"),
+        close(b'S', "s"),
+        parse("s", "SELECT 2"),
+        sync(),
+    ]
+    .concat();
+    assert_eq!(tags(&one.ask(&again).await), "131Z");
+    assert_eq!(named().await, 1.0);
     assert_eq!(
-        tags(&one.ask(&[parse("bad", "SELEKT"), sync()].concat()).await),
+        tags(&one.ask(&[parse("s", "SELECT 3"), sync()].concat()).await),
         "EZ"
     );
-    assert_eq!(
-        tags(&one.ask(&[parse("good", "SELECT 1"), sync()].concat()).await),
-        "1Z"
-    );
     assert_eq!(named().await, 1.0);
+    assert_eq!(
+        tags(&one.ask(&[bind("", "s", &[]), sync()].concat()).await),
+        "2Z"
+    );
+    // What stays open goes with its client.
     drop(one);
     assert_eq!(traces(&mut two).await, CLEAN);
     assert_eq!(named().await, 0.0);

@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::raw::{
-    Raw, bind, close, describe, execute, flush, message, parse, query, run, sync, tags, terminate,
+    Raw, bind, close, describe, execute, flush, message, packet, parse, query, run, sync, tags,
+    terminate,
 };
 use crate::support::{Database, Faults, Postgres, Sidecar, Trouble, eventually};
 
@@ -583,6 +584,38 @@ async fn goodbye_in_the_middle_frees_the_server() {
         assert_eq!(next.value("SELECT count(*) FROM g").await, "0");
         drop((client, next));
         bench.settled().await;
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_request_reaches_its_own_query_and_no_other() {
+    let bench = Bench::new().await;
+    let mut client = bench.pooled().await;
+    let key = client.greeting.iter().find(|message| message.tag == 'K');
+    let key = key.expect("BackendKeyData").body.clone();
+    let request = packet(&[&80_877_102_u32.to_be_bytes()[..], &key].concat());
+    let cancel = || async {
+        let mut canceller = Raw::dial(bench.sidecar.proxy_addr()).await;
+        canceller.send(&request).await;
+        assert!(canceller.drain().await);
+    };
+    client.send(&query("SELECT pg_sleep(600)")).await;
+    eventually(LIMIT, || async { bench.in_use().await > 0 }).await;
+    cancel().await;
+    let answer = client.until('Z').await;
+    let error = answer
+        .iter()
+        .find(|message| message.tag == 'E')
+        .expect("an error");
+    assert_eq!(error.code(), "57014");
+    // Requests that come around the end of a query cost no reply, nor anybody else's query.
+    let mut other = bench.pooled().await;
+    for _ in 0..50 {
+        client.send(&query("SELECT 'mine'")).await;
+        cancel().await;
+        let answer = client.until('Z').await;
+        assert!(tags(&answer).ends_with('Z'), "{answer:?}");
+        assert_eq!(other.value("SELECT 'whole'").await, "whole");
     }
 }
 
