@@ -3,7 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bench;
 mod hostile;
+mod hostile_server;
 mod launcher;
 mod network;
 mod session_pooling;
@@ -11,3 +13,5 @@ mod startup;
 mod state;
 mod tls;
 mod wire;
+mod wire_sharing;
+mod wire_volume;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::bench::Bench;
 use crate::support::eventually;
 use crate::support::raw::{bind, execute, parse, sync, tags};
-use crate::wire::Bench;
 
 const SESSION: [(&str, &str); 1] = [("POOLWATCH_POOL__MODE", "session")];
 

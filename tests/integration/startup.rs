@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::bench::Bench;
 use crate::support::eventually;
 use crate::support::raw::{Message, Raw, packet, query, startup, tags};
-use crate::wire::Bench;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const V3: u32 = 196_608;

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use crate::bench::Bench;
 use crate::support::eventually;
 use crate::support::raw::{Raw, bind, close, message, parse, query, sync, tags};
-use crate::wire::Bench;
 
 const LIMIT: Duration = Duration::from_secs(20);
 

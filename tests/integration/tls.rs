@@ -9,9 +9,9 @@ use poolwatch::secret::Secret;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tokio_postgres::NoTls;
 
+use crate::bench::{Bench, ONE};
 use crate::support::raw::{Raw, packet, startup};
 use crate::support::{Database, Postgres, Sidecar};
-use crate::wire::{Bench, ONE};
 
 /// A directory that goes with the test.
 struct Directory(PathBuf);
@@ -47,21 +47,21 @@ struct Certified {
 }
 
 fn certified(names: &[&str]) -> Certified {
-    let authority_key = KeyPair::generate().unwrap();
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    let authority_key = KeyPair::generate().expect("rcgen");
+    let mut authority = CertificateParams::new(Vec::new()).expect("rcgen");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     authority
         .distinguished_name
         .push(DnType::CommonName, "an authority");
-    let pem = authority.self_signed(&authority_key).unwrap().pem();
+    let pem = authority.self_signed(&authority_key).expect("rcgen").pem();
     let issuer = Issuer::new(authority, authority_key);
-    let key = KeyPair::generate().unwrap();
+    let key = KeyPair::generate().expect("rcgen");
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    let mut leaf = CertificateParams::new(names).unwrap();
+    let mut leaf = CertificateParams::new(names).expect("rcgen");
     leaf.distinguished_name.push(DnType::CommonName, "a server");
     Certified {
         authority: pem,
-        certificate: leaf.signed_by(&key, &issuer).unwrap().pem(),
+        certificate: leaf.signed_by(&key, &issuer).expect("rcgen").pem(),
         key: key.serialize_pem(),
     }
 }
