@@ -152,10 +152,15 @@ impl Base {
                 )
             })
             .collect();
-        let is_reported = |name: &str| server.initial_parameters().get(name).is_some();
+        // What nobody can set is among what is set, for PostgreSQL to refuse in its own words.
+        let is_tracked = |name: &str| {
+            tracked
+                .iter()
+                .any(|(key, _)| key.eq_ignore_ascii_case(name))
+        };
         let unreported: Vec<_> = requested
             .iter()
-            .filter(|(name, _)| !is_reported(name))
+            .filter(|(name, _)| !is_tracked(name))
             .cloned()
             .collect();
         let mut base = Self {

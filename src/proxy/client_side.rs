@@ -102,20 +102,23 @@ impl Traffic {
                 let name = cstr(body).map_or(body, |(name, _)| name);
                 look_at_text(body, whole, &mut self.text, &mut self.pins, metrics);
                 if !name.is_empty() {
-                    self.prepared.on_parse_named(name);
-                    self.pins.pin(PinReason::NamedStatement, metrics);
-                    Owed::ParseNamed
-                } else if whole && header.total <= KEEP_AT_MOST {
-                    let message = &bytes[..header.total];
-                    if self.pipeline.on_client(Owed::ParseUnnamed, now) {
-                        self.prepared.on_parse_unnamed(message);
+                    if self.pipeline.on_client(Owed::ParseNamed, now) {
+                        self.prepared.on_parse_named(name);
+                        self.pins.pin(PinReason::NamedStatement, metrics);
                     }
-                    return true;
                 } else {
-                    // Too long to be kept and sent again: the session stays with the server that has it.
-                    self.pins.pin(PinReason::LargeStatement, metrics);
-                    Owed::ParseNamed
+                    // One that is too long to be kept stays where it is, and the session with it.
+                    let kept = if whole && header.total <= KEEP_AT_MOST {
+                        &bytes[..header.total]
+                    } else {
+                        self.pins.pin(PinReason::LargeStatement, metrics);
+                        &[]
+                    };
+                    if self.pipeline.on_client(Owed::ParseUnnamed, now) {
+                        self.prepared.on_parse_unnamed(kept);
+                    }
                 }
+                return true;
             }
             Request::Bind | Request::Describe if uses_unnamed(request, body) => {
                 if !self.prepare_unnamed(now) {

@@ -45,7 +45,10 @@ pub(super) enum HandshakeError {
 
 impl ClientError for HandshakeError {
     fn class(&self) -> Class {
-        Class::Protocol
+        match self {
+            HandshakeError::Startup(StartupError::Version { .. }) => Class::Unsupported,
+            _ => Class::Protocol,
+        }
     }
 }
 

@@ -292,6 +292,12 @@ async fn greet(
                 leased: Instant::now(),
                 now: Instant::now(),
             };
+            if session_pooling {
+                session
+                    .traffic
+                    .pins
+                    .pin(PinReason::SessionMode, &session.pool.metrics);
+            }
             if session.base.leaves_state() {
                 session
                     .traffic

@@ -62,13 +62,15 @@ impl Session {
             (traffic.pins.any() || self.session_pooling || self.context.settings.reset_always)
                 && traffic.touched
                 || self.base.leaves_state();
-        if traffic.settled() && lease.server_ref().status() == TxStatus::Idle && !reset {
+        // A Sync of ours would commit what the client never did.
+        let open = traffic.pipeline.is_open();
+        if traffic.settled() && lease.server_ref().status() == TxStatus::Idle && !reset && !open {
             self.give_back(lease);
             return;
         }
         let half_sent =
             traffic.to_server > 0 || traffic.client_body > 0 || !traffic.ahead.is_empty();
-        if half_sent || traffic.pipeline.is_copying() {
+        if half_sent || open || traffic.pipeline.is_copying() {
             lease.close(CloseReason::ClientAbort);
             return;
         }

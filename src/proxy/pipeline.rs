@@ -54,6 +54,8 @@ pub(super) enum Reply {
     Swallow,
     /// A Parse of the unnamed statement succeeded.
     UnnamedParsed,
+    /// A Parse of a named statement succeeded.
+    NamedParsed,
     /// A named statement was closed.
     StatementClosed,
     /// A statement ended well; it was sent at this moment.
@@ -82,6 +84,8 @@ pub(super) struct Failure {
     pub(super) unnamed_lost: bool,
     /// Unnamed Parses that the server never looked at, the failed one included.
     pub(super) dropped_parses: usize,
+    /// Named Parses that the server never looked at, the failed one included.
+    pub(super) dropped_named: usize,
     /// Closes of named statements that the server never looked at.
     pub(super) dropped_closes: usize,
 }
@@ -96,6 +100,8 @@ pub(super) struct Pipeline {
     copying: bool,
     /// A statement was executed since the last ReadyForQuery.
     executed: bool,
+    /// A batch of the extended protocol was begun, and the Sync that ends it was not sent yet.
+    unsynced: bool,
 }
 
 impl Pipeline {
@@ -110,15 +116,20 @@ impl Pipeline {
         self.copying
     }
 
-    /// Whether something is owed that only a Sync, not sent yet, would end.
+    /// Whether nothing more will come of what was sent so far, whether or not the batch was ended.
+    pub(super) fn is_answered(&self) -> bool {
+        self.owed.is_empty()
+    }
+
+    /// Whether the server skips everything until a Sync that was not sent yet.
     pub(super) fn lacks_sync(&self) -> bool {
-        let ended = self.owed.back().is_none_or(|(owed, _)| {
-            matches!(
-                owed,
-                Owed::Query | Owed::Sync | Owed::FunctionCall | Owed::CopyEnd
-            )
-        });
-        self.skipping || !ended
+        self.skipping
+    }
+
+    /// Whether a batch was begun that is neither ended nor failed: its implicit transaction is open, though the last
+    /// ReadyForQuery does not say so, and a Sync would commit it.
+    pub(super) fn is_open(&self) -> bool {
+        self.unsynced && !self.skipping
     }
 
     /// ReadyForQuery messages still to come.
@@ -134,10 +145,14 @@ impl Pipeline {
     pub(super) fn on_client(&mut self, message: Owed, sent: Instant) -> bool {
         match message {
             Owed::Sync if self.copying => return false,
-            Owed::Sync => self.skipping = false,
+            Owed::Sync => {
+                self.skipping = false;
+                self.unsynced = false;
+            }
             Owed::CopyEnd => self.copying = false,
             _ if self.skipping => return false,
-            _ => {}
+            Owed::Query | Owed::FunctionCall => self.unsynced = false,
+            _ => self.unsynced = true,
         }
         self.owed.push_back((message, sent));
         true
@@ -203,7 +218,7 @@ impl Pipeline {
     fn parsed(&mut self) -> Reply {
         let reply = match self.head() {
             Some(Owed::ParseUnnamed) => Reply::UnnamedParsed,
-            Some(Owed::ParseNamed) => Reply::Pass,
+            Some(Owed::ParseNamed) => Reply::NamedParsed,
             Some(Owed::ParseInjected) => Reply::Swallow,
             _ => return Reply::Unexpected,
         };
@@ -241,7 +256,8 @@ impl Pipeline {
     }
 
     fn copy_in(&mut self) -> Reply {
-        if !matches!(self.head(), Some(Owed::Query | Owed::Execute)) {
+        let head = self.head();
+        if !matches!(head, Some(Owed::Query | Owed::Execute)) {
             return Reply::Unexpected;
         }
         // Syncs that are under way already reach the server inside the COPY and are ignored there.
@@ -257,6 +273,7 @@ impl Pipeline {
             at += 1;
             !ignored
         });
+        self.unsynced |= head == Some(Owed::Execute) && self.ready_owed() == 0;
         Reply::CopyIn
     }
 
@@ -268,6 +285,7 @@ impl Pipeline {
             sent,
             unnamed_lost: matches!(head, Some(Owed::ParseUnnamed | Owed::ParseInjected)),
             dropped_parses: 0,
+            dropped_named: 0,
             dropped_closes: 0,
         };
         match head {
@@ -286,6 +304,7 @@ impl Pipeline {
             match owed {
                 Owed::Sync => return,
                 Owed::ParseUnnamed => failure.dropped_parses += 1,
+                Owed::ParseNamed => failure.dropped_named += 1,
                 Owed::CloseStatement => failure.dropped_closes += 1,
                 _ => {}
             }

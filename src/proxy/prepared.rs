@@ -20,14 +20,18 @@ pub(super) const KEEP_AT_MOST: usize = 16 * 1024;
 pub(super) struct Prepared {
     /// The Parse message that made the unnamed statement; empty when there is none.
     unnamed: Vec<u8>,
-    /// Parses of the unnamed statement whose answer is awaited, oldest first.
+    /// The unnamed statement was too long to be kept: only the server has it, which the session keeps for that.
+    in_server: bool,
+    /// Parses of the unnamed statement whose answer is awaited, oldest first; empty for one that is not kept.
     parsing: VecDeque<Vec<u8>>,
     /// Buffers to use again, so that a Parse a query allocates nothing.
     spare: Vec<Vec<u8>>,
     /// This server got the unnamed statement (or lost it) by a message of this client.
     server_agrees: bool,
-    /// Open named statements. A Parse counts as open once it is sent.
+    /// Open named statements, as the server has answered.
     named: HashSet<Box<[u8]>>,
+    /// Parses of named statements whose answer is awaited, oldest first.
+    naming: VecDeque<Box<[u8]>>,
     /// Closes whose answer is awaited, oldest first; the empty name is the unnamed statement.
     closing: VecDeque<Box<[u8]>>,
 }
@@ -38,9 +42,9 @@ impl Prepared {
         self.server_agrees = false;
     }
 
-    /// Whether any named statement is open.
+    /// Whether any named statement is open, or may be in a moment.
     pub(super) fn any_named(&self) -> bool {
-        !self.named.is_empty()
+        !self.named.is_empty() || !self.naming.is_empty()
     }
 
     /// Whether this server's unnamed statement is this client's.
@@ -49,7 +53,8 @@ impl Prepared {
         self.server_agrees
     }
 
-    /// A Parse of the unnamed statement is sent; `message` is the whole of it.
+    /// A Parse of the unnamed statement is sent; `message` is the whole of it, or empty when it is too long to be kept.
+    /// The session must stay with the server then.
     pub(super) fn on_parse_unnamed(&mut self, message: &[u8]) {
         let mut kept = self.spare.pop().unwrap_or_default();
         kept.clear();
@@ -60,9 +65,12 @@ impl Prepared {
 
     /// A Parse of a named statement is sent.
     pub(super) fn on_parse_named(&mut self, name: &[u8]) {
-        if !self.named.contains(name) {
-            self.named.insert(name.into());
-        }
+        self.naming.push_back(name.into());
+    }
+
+    /// The server has parsed the oldest named statement.
+    pub(super) fn on_named_parsed(&mut self) {
+        self.named.extend(self.naming.pop_front());
     }
 
     /// A Close of a statement is sent.
@@ -77,6 +85,9 @@ impl Prepared {
             return None;
         }
         self.server_agrees = true;
+        if self.in_server {
+            return None;
+        }
         if self.unnamed.is_empty() {
             ahead.put_u8(tag::CLOSE);
             ahead.put_i32(6);
@@ -91,6 +102,7 @@ impl Prepared {
     #[inline]
     pub(super) fn on_unnamed_parsed(&mut self) {
         if let Some(parsed) = self.parsing.pop_front() {
+            self.in_server = parsed.is_empty();
             let old = std::mem::replace(&mut self.unnamed, parsed);
             self.spare.push(old);
         }
@@ -99,7 +111,7 @@ impl Prepared {
     /// The server has closed the oldest statement to be closed.
     pub(super) fn on_closed(&mut self) {
         match self.closing.pop_front() {
-            Some(name) if name.is_empty() => self.unnamed.clear(),
+            Some(name) if name.is_empty() => self.forget_unnamed(),
             Some(name) => drop(self.named.remove(&name)),
             None => {}
         }
@@ -108,7 +120,13 @@ impl Prepared {
     /// A simple Query drops the unnamed statement (PostgreSQL, `exec_simple_query`).
     #[inline]
     pub(super) fn on_simple_query(&mut self) {
+        self.forget_unnamed();
+    }
+
+    #[inline]
+    fn forget_unnamed(&mut self) {
         self.unnamed.clear();
+        self.in_server = false;
     }
 
     /// An error took some messages with it.
@@ -119,10 +137,12 @@ impl Prepared {
         {
             self.spare.push(dropped);
         }
+        self.naming
+            .drain(..failure.dropped_named.min(self.naming.len()));
         self.closing
             .drain(..failure.dropped_closes.min(self.closing.len()));
         if failure.unnamed_lost {
-            self.unnamed.clear();
+            self.forget_unnamed();
         }
         // Which unnamed statement the server has now depends on where it began to skip: make sure at the next use.
         self.server_agrees = false;
@@ -138,6 +158,7 @@ mod tests {
             sent: None,
             unnamed_lost,
             dropped_parses,
+            dropped_named: 0,
             dropped_closes: 0,
         }
     }
@@ -153,6 +174,20 @@ mod tests {
         assert_eq!(prepared.before_use(&mut ahead), Some(Owed::ParseInjected));
         assert_eq!(&ahead[..], b"P....one");
         assert_eq!(prepared.before_use(&mut ahead), None, "once a server");
+    }
+
+    #[test]
+    fn one_that_is_not_kept_is_left_where_it_is() {
+        let mut prepared = Prepared::default();
+        let mut ahead = BytesMut::new();
+        prepared.on_parse_unnamed(b"");
+        prepared.on_unnamed_parsed();
+        assert_eq!(prepared.before_use(&mut ahead), None);
+        prepared.on_failure(&failure(0, false));
+        assert_eq!(prepared.before_use(&mut ahead), None, "it is still there");
+        prepared.on_simple_query();
+        prepared.on_failure(&failure(0, false));
+        assert_eq!(prepared.before_use(&mut ahead), Some(Owed::CloseInjected));
     }
 
     #[test]
@@ -192,9 +227,22 @@ mod tests {
     fn named_statements_are_open_until_their_close_is_answered() {
         let mut prepared = Prepared::default();
         prepared.on_parse_named(b"s1");
+        assert!(prepared.any_named(), "before it is answered");
+        prepared.on_named_parsed();
         prepared.on_close(b"s1");
         assert!(prepared.any_named());
         prepared.on_closed();
         assert!(!prepared.any_named());
+    }
+    #[test]
+    fn one_that_is_closed_and_parsed_again_at_once_is_open() {
+        let mut prepared = Prepared::default();
+        prepared.on_parse_named(b"s1");
+        prepared.on_close(b"s1");
+        prepared.on_parse_named(b"s1");
+        prepared.on_named_parsed();
+        prepared.on_closed();
+        prepared.on_named_parsed();
+        assert!(prepared.any_named());
     }
 }

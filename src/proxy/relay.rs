@@ -70,14 +70,17 @@ impl Session {
 
     /// What ends a lease that nobody is in the middle of.
     fn at_rest(&self, server: &Server) -> Option<Parting> {
-        if !self.traffic.settled() {
-            return None;
+        let traffic = &self.traffic;
+        if traffic.goodbye && traffic.is_sent() {
+            // A COPY that nobody will end, or a Sync that nobody will send, is not waited for.
+            let over = traffic.pipeline.is_answered() || traffic.pipeline.is_copying();
+            return over.then_some(Parting::Goodbye);
         }
-        if self.traffic.goodbye {
-            return Some(Parting::Goodbye);
-        }
-        (server.status() == TxStatus::Idle && self.registered.control.stopping())
-            .then_some(Parting::Stopping)
+        (traffic.settled()
+            && !traffic.pipeline.is_open()
+            && server.status() == TxStatus::Idle
+            && self.registered.control.stopping())
+        .then_some(Parting::Stopping)
     }
 
     /// Client to server. Returns whether anything moved.

@@ -103,7 +103,11 @@ impl Traffic {
             Reply::Pass => self.on_passed(header, server),
             Reply::Swallow => {}
             Reply::UnnamedParsed => self.prepared.on_unnamed_parsed(),
-            Reply::StatementClosed => self.on_statement_closed(),
+            Reply::NamedParsed => self.prepared.on_named_parsed(),
+            Reply::StatementClosed => {
+                self.prepared.on_closed();
+                self.unpin_named();
+            }
             Reply::StatementDone(sent) => {
                 if header.tag == tag::COMMAND_COMPLETE
                     && let Some(reason) = Pins::of_tag(command_tag(self.message(header)))
@@ -120,6 +124,7 @@ impl Traffic {
                     .query_error(std::str::from_utf8(sqlstate).unwrap_or_default());
                 self.phase = super::phase::Phase::Command;
                 self.prepared.on_failure(&failure);
+                self.unpin_named();
                 if let Some(sent) = failure.sent {
                     self.on_statement_end(sent, false, told);
                 }
@@ -152,8 +157,7 @@ impl Traffic {
         }
     }
 
-    fn on_statement_closed(&mut self) {
-        self.prepared.on_closed();
+    fn unpin_named(&mut self) {
         if !self.prepared.any_named() {
             self.pins.unpin(PinReason::NamedStatement);
         }

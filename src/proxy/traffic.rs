@@ -92,9 +92,12 @@ impl Traffic {
     /// Whether every request was answered and nothing waits to go to the server.
     #[inline]
     pub(super) fn settled(&self) -> bool {
-        self.pipeline.is_empty()
-            && self.to_server == 0
-            && self.client_body == 0
-            && self.ahead.is_empty()
+        self.pipeline.is_empty() && self.is_sent()
+    }
+
+    /// Whether nothing waits to go to the server.
+    #[inline]
+    pub(super) fn is_sent(&self) -> bool {
+        self.to_server == 0 && self.client_body == 0 && self.ahead.is_empty()
     }
 }

@@ -1,7 +1,7 @@
 //! Does a text name something that would outlive its transaction in the session?
 //!
 //! A command tag tells SET, LISTEN or CREATE TABLE, but `SELECT set_config(…)`, `SELECT pg_advisory_lock(…)` and
-//! `SELECT … INTO TEMP t` all answer `SELECT`. These are found in the text. The look is deliberately coarse: a word in a
+//! `SELECT … INTO TEMP t` and `CREATE TEMP TABLE t AS …` all answer `SELECT`. These are found in the text. The look is deliberately coarse: a word in a
 //! comment or a literal counts too, because a session that is pinned for nothing is slower, and one that is not pinned
 //! when it should be is wrong. What a function of the database hides is seen by no pooler.
 
@@ -12,7 +12,7 @@ pub enum StateWord {
     SetConfig,
     /// `pg_advisory_lock` and its relatives, the `pg_try_…` ones included.
     AdvisoryLock,
-    /// `INTO` followed by a temporary table.
+    /// A temporary table is made: `INTO TEMP`, `TEMP TABLE`, or a name in `pg_temp`.
     IntoTemp,
 }
 
@@ -20,10 +20,14 @@ pub enum StateWord {
 pub fn state_word(text: &[u8]) -> Option<StateWord> {
     let mut at = 0;
     while at < text.len() {
-        // Each of the three is anchored at a byte that is rare in SQL: the `_` of set_config, the `v` of advisory, and
-        // the `o` that ends a whole word `into`.
+        // Each is anchored at a byte that is rather rare in SQL: the `_` of set_config and pg_temp, the `v` of advisory,
+        // the `m` of temp, and the `o` that ends a whole word `into`.
         let found = match text[at] {
-            b'_' => around(text, at, 3, b"set_config").then_some(StateWord::SetConfig),
+            b'_' if around(text, at, 3, b"set_config") => Some(StateWord::SetConfig),
+            b'_' if around(text, at, 2, b"pg_temp") => Some(StateWord::IntoTemp),
+            b'm' | b'M' if around(text, at, 2, b"temp") && table_follows(&text[at + 2..]) => {
+                Some(StateWord::IntoTemp)
+            }
             b'v' | b'V' => around(text, at, 2, b"advisory").then_some(StateWord::AdvisoryLock),
             b'o' | b'O' if around(text, at, 3, b"into") && into_temporary(&text[at + 1..]) => {
                 Some(StateWord::IntoTemp)
@@ -43,6 +47,20 @@ fn around(text: &[u8], at: usize, before: usize, word: &[u8]) -> bool {
     at.checked_sub(before)
         .and_then(|start| text.get(start..start + word.len()))
         .is_some_and(|found| found.eq_ignore_ascii_case(word))
+}
+
+/// Whether `temp`, cut off in front, goes on as in `CREATE TEMP TABLE` or `TEMPORARY TABLE`. A text that ends too early to
+/// say is taken for one.
+fn table_follows(after: &[u8]) -> bool {
+    let gap = match after.split_at_checked(5) {
+        Some((ending, rest)) if ending.eq_ignore_ascii_case(b"orary") => rest,
+        _ => after,
+    };
+    let Some(word) = skip_space(gap) else {
+        return true;
+    };
+    let length = word.len().min(5);
+    word.len() < gap.len() && word[..length].eq_ignore_ascii_case(&b"table"[..length])
 }
 
 /// Whether what follows `into` names a temporary table: TEMP, TEMPORARY, LOCAL or GLOBAL TEMP, pg_temp.
@@ -173,6 +191,12 @@ mod tests {
             ("select 1 into -- why\n local temp t", StateWord::IntoTemp),
             ("select 1 into pg_temp.t", StateWord::IntoTemp),
             ("select 1 into \"pg_temp_3\".t", StateWord::IntoTemp),
+            ("create temp table t as select 1", StateWord::IntoTemp),
+            (
+                "CREATE GLOBAL TEMPORARY/**/TABLE t AS EXECUTE p",
+                StateWord::IntoTemp,
+            ),
+            ("create table pg_temp.t as select 1", StateWord::IntoTemp),
             ("select 1 into U&\"pg\\005ftemp\".t", StateWord::IntoTemp),
         ] {
             assert_eq!(state_word(text.as_bytes()), Some(word), "{text}");
@@ -184,6 +208,8 @@ mod tests {
         for text in [
             "select 1",
             "insert into temperature values (1)",
+            "select temp, attempt from template table_of_temps",
+            "select temporary, temps table from t\0",
             "insert into t values ('o')",
             "select \"offset\", config from set_of_configs",
             "insert into localities select * from t",

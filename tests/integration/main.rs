@@ -4,12 +4,22 @@
 mod support;
 
 mod backend_auth;
+mod bench;
 mod demo;
 mod failures;
 mod figures;
+mod hostile;
+mod hostile_server;
 mod launcher;
 mod network;
 mod scrape_under_stress;
+mod session_pooling;
 mod shutdown;
 mod sidecar;
+mod startup;
+mod state;
+mod tls;
 mod truth;
+mod wire;
+mod wire_sharing;
+mod wire_volume;

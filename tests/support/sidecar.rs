@@ -283,7 +283,9 @@ fn listening(lines: &[String], part: &str) -> Option<SocketAddr> {
 }
 
 fn login_of(url: &str) -> (String, Option<String>) {
-    let config: tokio_postgres::Config = url.parse().expect("an upstream URL");
+    // Its parameters may be such as tokio-postgres does not know.
+    let login = url.split('?').next().unwrap_or_default();
+    let config: tokio_postgres::Config = login.parse().expect("an upstream URL");
     let password = config
         .get_password()
         .map(|bytes| String::from_utf8_lossy(bytes).into_owned());
