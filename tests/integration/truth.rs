@@ -161,10 +161,10 @@ async fn gauges_stay_within_the_pool_while_200_clients_fight() {
                 overflowed = overflowed.max(scrape.sum("poolwatch_pool_overflow_connections", &[]));
             }
         }
-        // PostgreSQL's own count: the pool and the two connections through which poolwatch asks for itself.
+        // PostgreSQL's own count: the pool and the two connections through which poolwatch asks for itself. It counts a
+        // session that poolwatch has closed until its process is gone, hence more than one look.
         if scrapes % 8 == 0 {
-            let sessions = database.sessions().await;
-            assert!(sessions <= 35 + 2, "{sessions} sessions");
+            eventually(LIMIT, || async { database.sessions().await <= 35 + 2 }).await;
         }
     };
     assert!(scrapes > 20, "only {scrapes} scrapes");
