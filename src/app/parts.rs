@@ -89,18 +89,17 @@ fn connect_timeout(dsn: &Dsn, settings: &Settings) -> Duration {
 }
 
 /// What every server is opened with. `client_encoding` is fixed so that what poolwatch reads is UTF-8 by default; a
-/// client that asks for another gets it.
+/// client that asks for another gets it. A name of ours would be what a client without one sees as its own.
 fn startup(dsn: &Dsn) -> Vec<(String, String)> {
     let mut startup = vec![("client_encoding".to_owned(), "UTF8".to_owned())];
-    let name = dsn
-        .application_name
-        .clone()
-        .unwrap_or_else(|| "poolwatch".to_owned());
-    startup.push(("application_name".to_owned(), name));
+    let named = [
+        ("application_name", &dsn.application_name),
+        ("options", &dsn.options),
+    ];
     startup.extend(
-        dsn.options
-            .clone()
-            .map(|options| ("options".to_owned(), options)),
+        named
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))),
     );
     startup
 }

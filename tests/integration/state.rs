@@ -20,7 +20,7 @@ SELECT (SELECT count(*) FROM pg_class WHERE relpersistence = 't') AS temporary, 
        current_setting('custom.mark', true), \
        (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
         AND state LIKE 'idle in transaction%') AS open";
-const CLEAN: &str = "0|0|0|0|0|4MB|\"$user\", public|poolwatch||0";
+const CLEAN: &str = "0|0|0|0|0|4MB|\"$user\", public|||0";
 
 /// NULL and empty are the same here: a custom setting that was reset reads as empty.
 async fn traces(client: &mut Raw) -> String {
