@@ -170,7 +170,8 @@ impl Replay {
             use_lifo: settings.use_lifo,
             ..Config::default()
         };
-        let pool = Pool::new(Fake(Arc::clone(&world)), config, Arc::new(Unobserved)).expect("a pool");
+        let pool =
+            Pool::new(Fake(Arc::clone(&world)), config, Arc::new(Unobserved)).expect("a pool");
         Self {
             pool,
             world,
