@@ -212,3 +212,50 @@ impl Drop for Reclaim<'_> {
         self.0.reclaim();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    /// Both sides arrive, then both go on at nearly the same instant.
+    fn meet(arrived: &AtomicUsize, round: usize) {
+        arrived.fetch_add(1, SeqCst);
+        while arrived.load(SeqCst) < 2 * round {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_release_at_the_moment_of_a_pause_is_never_forgotten() {
+        const ROUNDS: usize = 10_000;
+        let (gate, arrived) = (Gate::new(1), AtomicUsize::new(0));
+        // Counted and not asserted there: a panic would leave the other thread waiting.
+        let mut forgotten = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 0..ROUNDS {
+                    assert!(gate.try_acquire());
+                    meet(&arrived, 3 * round + 1);
+                    gate.release();
+                    meet(&arrived, 3 * round + 2);
+                    meet(&arrived, 3 * round + 3);
+                }
+            });
+            for round in 0..ROUNDS {
+                meet(&arrived, 3 * round + 1);
+                gate.set_paused(true);
+                meet(&arrived, 3 * round + 2);
+                let open = gate.try_acquire();
+                forgotten += usize::from(open || gate.outstanding() > 0);
+                if open {
+                    gate.release();
+                }
+                gate.set_paused(false);
+                meet(&arrived, 3 * round + 3);
+            }
+        });
+        assert_eq!(forgotten, 0, "of {ROUNDS}");
+    }
+}

@@ -34,6 +34,9 @@ struct Room {
     closed: bool,
 }
 
+/// What bb8 stores of `M`'s.
+type Stock<M> = Box<Entry<<M as bb8::ManageConnection>::Connection>>;
+
 /// What [`Shelf::take`] found.
 pub(super) enum Taken<M: bb8::ManageConnection> {
     Found(Pooled<M>),
@@ -41,9 +44,6 @@ pub(super) enum Taken<M: bb8::ManageConnection> {
     /// The count promised a connection that bb8 did not have: a bug. The count is corrected.
     Missing,
 }
-
-/// A new connection that bb8 has no room for.
-type Refused<M> = Option<Box<Entry<<M as bb8::ManageConnection>::Connection>>>;
 
 impl<M: bb8::ManageConnection> Shelf<M> {
     pub(super) fn new(keeper: Arc<Keeper<M>>, keep: u32, ceiling: u32, lifo: bool) -> Self {
@@ -73,7 +73,7 @@ impl<M: bb8::ManageConnection> Shelf<M> {
     }
 
     /// Opens a connection in the caller's task; it is not in the store yet.
-    pub(super) async fn connect(&self) -> Result<Box<Entry<M::Connection>>, M::Error> {
+    pub(super) async fn connect(&self) -> Result<Stock<M>, M::Error> {
         self.store.dedicated_connection().await
     }
 
@@ -95,12 +95,13 @@ impl<M: bb8::ManageConnection> Shelf<M> {
         }
     }
 
-    /// Puts a new connection under bb8's roof and hands the same one out. The entry comes back if bb8 has no room.
+    /// Puts a new connection under bb8's roof and hands the same one out. The entry comes back if bb8 has no room
+    /// for it, nothing if bb8 lost it.
     pub(super) fn admit(
         &self,
-        entry: Box<Entry<M::Connection>>,
+        entry: Stock<M>,
         gauges: &Gauges,
-    ) -> Result<Pooled<M>, Refused<M>> {
+    ) -> Result<Pooled<M>, Option<Stock<M>>> {
         let room = self.room.lock();
         let others = self.set_aside(&room, gauges);
         let added = self.store.add(entry);

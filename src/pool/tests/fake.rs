@@ -192,6 +192,10 @@ impl bb8::ManageConnection for Fake {
     async fn is_valid(&self, conn: &mut Conn) -> io::Result<()> {
         self.0.ping_calls.fetch_add(1, SeqCst);
         let order = self.0.pings.lock().pop_front();
+        assert!(
+            !conn.half_pinged,
+            "a connection with an unread answer was used again"
+        );
         conn.half_pinged = true;
         let answer = follow(order).await;
         conn.half_pinged = false;
