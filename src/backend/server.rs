@@ -54,6 +54,8 @@ pub struct Server {
     /// Which client's parameters it has; 0 is nobody's in particular.
     applied: u64,
     status: TxStatus,
+    /// It has answered everything, and nobody has looked at it since.
+    just_answered: bool,
     /// Somebody's request is under way: whoever drops it now leaves it unusable.
     busy: bool,
     /// It said that it ends, or broke the protocol.
@@ -77,6 +79,7 @@ impl Server {
             parameters,
             applied: 0,
             status: TxStatus::Idle,
+            just_answered: false,
             busy: false,
             broken: None,
             unread: Vec::new(),
@@ -143,6 +146,7 @@ impl Server {
     #[inline]
     pub fn mark_idle(&mut self) {
         self.busy = false;
+        self.just_answered = true;
     }
 
     /// Whether the next one may use it: nothing under way, no transaction, nothing said against it.
@@ -186,7 +190,11 @@ impl Server {
     /// # Errors
     /// It hung up, or said that it will, or sent what nobody asked for.
     pub fn look(&mut self) -> Result<(), HangUp> {
-        if self.broken.is_none()
+        // Its last answer was read a moment ago, by the session that gives it back: there is nothing to see yet, and the
+        // next session looks again.
+        let seen = std::mem::take(&mut self.just_answered) && self.unread.is_empty();
+        if !seen
+            && self.broken.is_none()
             && let Err(hang_up) = self.look_now()
         {
             self.broken = Some(hang_up);

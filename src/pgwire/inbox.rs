@@ -4,7 +4,7 @@
 //! back when all of them were passed on. Ten thousand idle clients so share a handful of buffers. The storage never
 //! grows: a message that does not fit is passed on in pieces.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::pin::Pin;
@@ -20,6 +20,10 @@ const CAPACITY: usize = 32 * 1024;
 const STOCK: usize = 64;
 
 thread_local! {
+    /// The buffer that was given back last. A poll that finds nothing takes it and gives it back, so this is the path
+    /// that counts.
+    static LAST: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+    /// The others.
     static FREE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -123,10 +127,12 @@ impl Inbox {
     fn release(&mut self) {
         self.start = 0;
         self.end = 0;
-        if let Some(storage) = self.storage.take() {
+        if let Some(storage) = self.storage.take()
+            && let Some(previous) = LAST.replace(Some(storage))
+        {
             FREE.with_borrow_mut(|free| {
                 if free.len() < STOCK {
-                    free.push(storage);
+                    free.push(previous);
                 }
             });
         }
@@ -134,14 +140,16 @@ impl Inbox {
 }
 
 fn take() -> Box<[u8]> {
-    FREE.with_borrow_mut(Vec::pop)
+    LAST.take()
+        .or_else(|| FREE.with_borrow_mut(Vec::pop))
         .unwrap_or_else(|| vec![0; CAPACITY].into_boxed_slice())
 }
 
 impl Drop for Inbox {
     fn drop(&mut self) {
         // A thread that is ending has no stock any more; `release` would panic then.
-        if self.storage.is_some() && FREE.try_with(|_| ()).is_ok() {
+        if self.storage.is_some() && FREE.try_with(|_| ()).is_ok() && LAST.try_with(|_| ()).is_ok()
+        {
             self.release();
         }
     }

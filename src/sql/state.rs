@@ -1,9 +1,10 @@
 //! Does a text name something that would outlive its transaction in the session?
 //!
-//! A command tag tells SET, LISTEN or CREATE TABLE, but `SELECT set_config(…)`, `SELECT pg_advisory_lock(…)` and
-//! `SELECT … INTO TEMP t` and `CREATE TEMP TABLE t AS …` all answer `SELECT`. These are found in the text. The look is deliberately coarse: a word in a
-//! comment or a literal counts too, because a session that is pinned for nothing is slower, and one that is not pinned
-//! when it should be is wrong. What a function of the database hides is seen by no pooler.
+//! A command tag tells SET, LISTEN or CREATE TABLE, but `SELECT set_config(…)`, `SELECT pg_advisory_lock(…)`,
+//! `SELECT … INTO TEMP t` and `CREATE TEMP TABLE t AS …` all answer `SELECT`. These are found in the text. The look is
+//! deliberately coarse: a word in a comment or a literal counts too, because a session that is pinned for nothing is
+//! slower, and one that is not pinned when it should be is wrong. What a function of the database hides is seen by no
+//! pooler.
 
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,20 +17,40 @@ pub enum StateWord {
     IntoTemp,
 }
 
+/// Bytes at which a word of interest may stand: the `_` of set_config and pg_temp, the `v` of advisory, the `m` of temp,
+/// the `o` that ends `into`. All others are passed over by one look into this table.
+const ANCHOR: [bool; 256] = {
+    let mut anchor = [false; 256];
+    let bytes = b"_vVmMoO";
+    let mut at = 0;
+    while at < bytes.len() {
+        anchor[bytes[at] as usize] = true;
+        at += 1;
+    }
+    anchor
+};
+
 /// Looks through a whole text. Linear; each byte is looked at once, but for the word after an `INTO`.
 pub fn state_word(text: &[u8]) -> Option<StateWord> {
-    let mut at = 0;
-    while at < text.len() {
-        // Each is anchored at a byte that is rather rare in SQL: the `_` of set_config and pg_temp, the `v` of advisory,
-        // the `m` of temp, and the `o` that ends a whole word `into`.
-        let found = match text[at] {
-            b'_' if around(text, at, 3, b"set_config") => Some(StateWord::SetConfig),
-            b'_' if around(text, at, 2, b"pg_temp") => Some(StateWord::IntoTemp),
-            b'm' | b'M' if around(text, at, 2, b"temp") && table_follows(&text[at + 2..]) => {
+    let mut start = 0;
+    while let Some(offset) = text[start..]
+        .iter()
+        .position(|byte| ANCHOR[usize::from(*byte)])
+    {
+        let at = start + offset;
+        start = at + 1;
+        // The letter before the anchor tells most of them apart already. 0x7f is `_` in this lower case.
+        let before = at
+            .checked_sub(1)
+            .map_or(0, |previous| text[previous] | 0x20);
+        let found = match (text[at] | 0x20, before) {
+            (0x7f, b't') => around(text, at, 3, b"set_config").then_some(StateWord::SetConfig),
+            (0x7f, b'g') => around(text, at, 2, b"pg_temp").then_some(StateWord::IntoTemp),
+            (b'v', b'd') => around(text, at, 2, b"advisory").then_some(StateWord::AdvisoryLock),
+            (b'm', b'e') if around(text, at, 2, b"temp") && table_follows(&text[at + 2..]) => {
                 Some(StateWord::IntoTemp)
             }
-            b'v' | b'V' => around(text, at, 2, b"advisory").then_some(StateWord::AdvisoryLock),
-            b'o' | b'O' if around(text, at, 3, b"into") && into_temporary(&text[at + 1..]) => {
+            (b'o', b't') if around(text, at, 3, b"into") && into_temporary(&text[at + 1..]) => {
                 Some(StateWord::IntoTemp)
             }
             _ => None,
@@ -37,7 +58,6 @@ pub fn state_word(text: &[u8]) -> Option<StateWord> {
         if found.is_some() {
             return found;
         }
-        at += 1;
     }
     None
 }
