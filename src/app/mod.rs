@@ -51,7 +51,7 @@ pub struct App {
     readiness: Readiness,
 }
 
-/// What was left when the time to stop was over.
+/// What was cut off because the time to stop was over.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Unfinished {
     /// Tasks that were cut off, by name.
@@ -224,8 +224,9 @@ impl App {
         self.sessions.stop();
         self.proxy.stop_sessions();
         let mut unfinished = Unfinished::default();
-        if self.sessions.wait(limit).await.is_err() {
+        if let Err(tasks) = self.sessions.wait(limit).await {
             tracing::warn!(?limit, "cancelling what still runs");
+            unfinished.tasks = tasks;
             self.cluster.close();
             self.proxy.cancel_all().await;
             if let Err(tasks) = self.sessions.wait(AFTER_CANCEL).await {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::{bind_error, control_labels};
 use crate::auth::Admission;
-use crate::backend::Target;
+use crate::backend::{OpenTransaction, Target};
 use crate::cluster;
-use crate::config::{PoolMode, ServerReset, Settings};
+use crate::config::{PoolMode, ResetOnReturn, ServerReset, Settings};
 use crate::control::{self, Control};
 use crate::dsn::{Dsn, Host, HostPort};
 use crate::metrics::Metrics;
@@ -154,6 +154,11 @@ pub(super) fn proxy(settings: &Settings) -> proxy::Config {
         },
         login_timeout: settings.listen.login_timeout,
         reset_timeout: settings.pool.reset_timeout,
+        open_transaction: match settings.pool.reset_on_return {
+            ResetOnReturn::Rollback => OpenTransaction::Rollback,
+            ResetOnReturn::Commit => OpenTransaction::Commit,
+            ResetOnReturn::None => OpenTransaction::Close,
+        },
         reset_always: settings.pool.server_reset == ServerReset::Always,
     }
 }

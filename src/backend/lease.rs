@@ -18,6 +18,18 @@ pub struct Lease {
     checkout: Checkout<ServerManager>,
 }
 
+/// What becomes of a transaction that a client leaves open (SQLAlchemy's `reset_on_return`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OpenTransaction {
+    /// It is rolled back.
+    #[default]
+    Rollback,
+    /// It is committed.
+    Commit,
+    /// Nothing is decided for the client: the connection is closed, and PostgreSQL rolls back.
+    Close,
+}
+
 /// How a lease ended that was not clean.
 #[derive(Debug)]
 pub struct Remains {
@@ -29,6 +41,8 @@ pub struct Remains {
     pub ready_owed: usize,
     /// The server waits for a Sync that the client never sent.
     pub sync_missing: bool,
+    /// What becomes of a transaction that is open.
+    pub open_transaction: OpenTransaction,
     /// Session state was left: reset it.
     pub reset: bool,
 }
@@ -54,6 +68,9 @@ pub enum RestoreError {
         #[source]
         source: super::QueryError,
     },
+    /// A transaction is open, and the settings say to close the connection then.
+    #[error("a transaction was left open")]
+    InTransaction,
     /// The deadline passed.
     #[error("not clean within {0:?}")]
     Deadline(Duration),
@@ -129,7 +146,11 @@ async fn restore(server: &mut Server, mut remains: Remains) -> Result<(), Restor
     server.cancels().quiet().await;
     server.mark_idle();
     if server.status() != TxStatus::Idle {
-        run(server, "ROLLBACK").await?;
+        match remains.open_transaction {
+            OpenTransaction::Rollback => run(server, "ROLLBACK").await?,
+            OpenTransaction::Commit => run(server, "COMMIT").await?,
+            OpenTransaction::Close => return Err(RestoreError::InTransaction),
+        }
     }
     if remains.reset {
         run(server, "DISCARD ALL").await?;

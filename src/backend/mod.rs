@@ -19,7 +19,7 @@ mod transport;
 
 pub use cancels::{Aim, Cancels};
 pub use error::{ConnectError, HangUp, Phase, QueryError, ServerError};
-pub use lease::{Lease, Remains, RestoreError};
+pub use lease::{Lease, OpenTransaction, Remains, RestoreError};
 pub use manager::ServerManager;
 pub use parameters::Parameters;
 pub use server::{Server, TxStatus};

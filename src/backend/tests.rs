@@ -527,6 +527,7 @@ async fn what_is_owed_to_someone_who_left_is_passed_over_without_holding_it() {
         body: 10,
         ready_owed: 2,
         sync_missing: false,
+        open_transaction: lease::OpenTransaction::Rollback,
         reset: false,
     };
     let long = 8 * 1024 * 1024;

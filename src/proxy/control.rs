@@ -18,6 +18,8 @@ use crate::pgwire::CancelKey;
 pub(super) struct Control {
     waker: AtomicWaker,
     stop: AtomicBool,
+    /// The time to stop is over: a transaction is not waited for any more.
+    stop_now: AtomicBool,
     cancel: AtomicBool,
     /// The server that runs this client's query now. Locked by its own session at checkout and return, and by a cancel
     /// request; never across an await.
@@ -35,6 +37,12 @@ impl Control {
     #[inline]
     pub(super) fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Whether the time to stop is over.
+    #[inline]
+    pub(super) fn stopping_now(&self) -> bool {
+        self.stop_now.load(Ordering::Relaxed)
     }
 
     /// Whether a cancel request came since the last call.
@@ -139,6 +147,14 @@ impl Controls {
             .values()
             .filter_map(|(_, control)| control.running.lock().as_ref().map(Cancels::aim))
             .collect()
+    }
+
+    /// Tells every session that the time to stop is over.
+    pub(super) fn stop_now(&self) {
+        for (_, control) in self.by_process.lock().values() {
+            control.stop_now.store(true, Ordering::Relaxed);
+            control.waker.wake();
+        }
     }
 
     /// Tells every session, those to come included, that the process is stopping.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Admission;
+use crate::backend::OpenTransaction;
 use crate::clients::Clients;
 use crate::cluster::Cluster;
 use crate::metrics::ProxyMetrics;
@@ -52,6 +53,8 @@ pub struct Config {
     pub login_timeout: Duration,
     /// For a rollback, a reset or a parameter at most; a server that takes longer is closed.
     pub reset_timeout: Duration,
+    /// What becomes of a transaction that a client leaves open.
+    pub open_transaction: OpenTransaction,
     /// Reset a server after every lease, not only where state is known to be left.
     pub reset_always: bool,
 }
@@ -119,8 +122,9 @@ impl Proxy {
         self.0.controls.stop();
     }
 
-    /// Cancels whatever runs for any session.
+    /// Cancels whatever runs for any session, and ends those that are in the middle of a transaction too.
     pub async fn cancel_all(&self) {
+        self.0.controls.stop_now();
         for aim in self.0.controls.aim_at_all() {
             if let Err(error) = aim.send().await {
                 tracing::debug!(error = crate::error::chain(&error), "cancel request failed");

@@ -2,7 +2,7 @@
 
 use super::relay::Parting;
 use super::session::Session;
-use crate::backend::{Lease, Remains, TxStatus};
+use crate::backend::{Lease, OpenTransaction, Remains, TxStatus};
 use crate::error::chain;
 use crate::pgwire::Inbox;
 use crate::pool::CloseReason;
@@ -46,6 +46,7 @@ impl Session {
                 body: 0,
                 ready_owed: 0,
                 sync_missing: false,
+                open_transaction: OpenTransaction::Rollback,
                 reset,
             };
             self.restore(lease, nothing);
@@ -88,6 +89,7 @@ impl Session {
             body: std::mem::take(&mut traffic.server_body),
             ready_owed: traffic.pipeline.ready_owed(),
             sync_missing: traffic.pipeline.lacks_sync(),
+            open_transaction: self.context.settings.open_transaction,
             reset,
         }
     }

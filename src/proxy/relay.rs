@@ -38,7 +38,7 @@ pub(super) enum Parting {
     ServerGone(Option<io::Error>),
     /// The server sent something that makes no sense.
     ServerJunk(ServerJunk),
-    /// The process is stopping and the client is between transactions.
+    /// The process is stopping and the client is between transactions, or has no more time for one.
     Stopping,
 }
 
@@ -49,6 +49,8 @@ impl Session {
     }
 
     fn poll_relay(&mut self, cx: &mut Context<'_>, server: &mut Server) -> Poll<Parting> {
+        // At every poll: a wake-up takes the waker away.
+        self.registered.control.register(cx.waker());
         loop {
             let up = self.poll_upstream(cx, server);
             let sent = match up {
@@ -78,8 +80,12 @@ impl Session {
         }
         (traffic.settled()
             && !traffic.pipeline.is_open()
-            && server.status() == TxStatus::Idle
-            && self.registered.control.stopping())
+            && match server.status() {
+                TxStatus::Idle => self.registered.control.stopping(),
+                TxStatus::InTransaction | TxStatus::Failed => {
+                    self.registered.control.stopping_now()
+                }
+            })
         .then_some(Parting::Stopping)
     }
 

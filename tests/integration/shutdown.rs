@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 use tokio_postgres::{Client, NoTls};
 
 use crate::figures::Figures;
+use crate::support::raw::{Message, Raw};
 use crate::support::{Database, Exit, Pgbench, Postgres, Sidecar, eventually};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -170,4 +171,28 @@ async fn at_the_deadline_queries_are_cancelled() {
     drop(idle);
     assert_eq!(rows(&database).await, 0);
     eventually(LIMIT, || async { database.sessions().await == 0 }).await;
+}
+
+#[tokio::test]
+async fn at_the_deadline_a_client_in_a_transaction_is_told_why_it_ends() {
+    let database = Postgres::shared().await.database().await;
+    let mut sidecar = with_timeout(&database, "200ms").await;
+    let mut client = Raw::login(sidecar.proxy_addr(), &database.name).await;
+    client.rows("BEGIN").await;
+    sidecar.signal(Signal::SIGTERM);
+    let told = client.until('E').await;
+    assert_eq!(told.last().map(Message::code).as_deref(), Some("57P01"));
+    assert_eq!(sidecar.wait_exit(LIMIT).await, Exit { code: Some(1) });
+}
+
+#[tokio::test]
+async fn a_client_that_keeps_its_server_from_the_start_is_sent_away_too() {
+    let database = Postgres::shared().await.database().await;
+    let environment = [("POOLWATCH_POOL__MODE", "session")];
+    let mut sidecar = Sidecar::start_with(&database, &database.url, &[], &environment).await;
+    let mut client = Raw::login(sidecar.proxy_addr(), &database.name).await;
+    sidecar.signal(Signal::SIGTERM);
+    let told = client.until('E').await;
+    assert_eq!(told.last().map(Message::code).as_deref(), Some("57P01"));
+    assert_eq!(sidecar.wait_exit(LIMIT).await, Exit { code: Some(0) });
 }

@@ -318,3 +318,35 @@ async fn server_reset_always_forgets_what_nobody_saw() {
         assert_eq!(traces(&mut two).await, CLEAN);
     }
 }
+
+#[tokio::test]
+async fn a_transaction_that_is_left_open_ends_as_the_settings_say() {
+    for (setting, kept, same_server) in [
+        ("rollback", "0", true),
+        ("commit", "1", true),
+        ("none", "0", false),
+    ] {
+        let bench = Bench::with(&[("POOLWATCH_POOL__RESET_ON_RETURN", setting)]).await;
+        bench
+            .direct()
+            .await
+            .rows("CREATE TABLE left_open (a int)")
+            .await;
+        let mut client = bench.pooled().await;
+        client.rows("BEGIN; INSERT INTO left_open VALUES (1)").await;
+        let server = client.value("SELECT pg_backend_pid()").await;
+        drop(client);
+        bench.settled().await;
+        let mut next = bench.pooled().await;
+        assert_eq!(
+            next.value("SELECT count(*) FROM left_open").await,
+            kept,
+            "{setting}"
+        );
+        assert_eq!(
+            next.value("SELECT pg_backend_pid()").await == server,
+            same_server,
+            "{setting}"
+        );
+    }
+}
