@@ -70,7 +70,7 @@ pub(super) fn upstream(settings: &Settings) -> Result<Target, StartError> {
         user,
         password: dsn.password.clone(),
         tls: ClientTls::new(dsn.ssl_mode, &files)?,
-        connect_timeout: connect_timeout(dsn, settings),
+        connect_timeout: settings.upstream.connect_limit(),
         startup: startup(dsn),
     })
 }
@@ -81,11 +81,6 @@ fn operating_system_user() -> String {
         .ok()
         .flatten();
     user.map_or_else(|| "postgres".to_owned(), |user| user.name)
-}
-
-fn connect_timeout(dsn: &Dsn, settings: &Settings) -> Duration {
-    dsn.connect_timeout
-        .unwrap_or(settings.upstream.connect_timeout)
 }
 
 /// What every server is opened with. `client_encoding` is fixed so that what poolwatch reads is UTF-8 by default; a
@@ -107,13 +102,6 @@ fn startup(dsn: &Dsn) -> Vec<(String, String)> {
 /// The rules of each pool.
 pub(super) fn pool(settings: &Settings) -> pool::Config {
     let rules = &settings.pool;
-    let connect_timeout = settings
-        .upstream
-        .url
-        .as_ref()
-        .map_or(settings.upstream.connect_timeout, |dsn| {
-            connect_timeout(dsn, settings)
-        });
     pool::Config {
         size: rules.size,
         max_overflow: rules.max_overflow,
@@ -123,7 +111,7 @@ pub(super) fn pool(settings: &Settings) -> pool::Config {
         pre_ping_after: rules.pre_ping_after,
         pre_ping_timeout: rules.pre_ping_timeout,
         // The manager's own limit names the phase; the pool's is the net beneath it.
-        connect_timeout: connect_timeout + Duration::from_millis(500),
+        connect_timeout: settings.upstream.connect_limit() + Duration::from_millis(500),
         use_lifo: rules.use_lifo,
         enabled: rules.enabled,
         ..pool::Config::default()
@@ -185,7 +173,7 @@ pub(super) fn control(
         password: upstream.password.clone(),
         database: upstream.database.clone(),
         tls: upstream.tls.clone(),
-        connect_timeout: settings.upstream.connect_timeout,
+        connect_timeout: settings.upstream.connect_limit(),
     };
     let observer = metrics.pool(control_labels(upstream.host(), &upstream.database));
     let control = Control::new(config, observer.clone())?;

@@ -142,7 +142,7 @@ pub static ROWS: &[Row] = &[
     row!(
         upstream.connect_timeout,
         "duration",
-        reload,
+        restart,
         [],
         "How long opening a connection to PostgreSQL may take, from name resolution to its first ReadyForQuery. \
          A connect_timeout in the URL is used where it is shorter."
