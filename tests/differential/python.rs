@@ -27,6 +27,10 @@ pub(crate) fn with_sqlalchemy() -> PathBuf {
     }
     let cache = root.join(".ci/cache");
     let python = cache.join("venv/bin/python");
+    if has(&python, version) {
+        // Made before, perhaps by somebody else: then nothing need be written here.
+        return python;
+    }
     fs::create_dir_all(&cache).expect("a directory for the virtual environment");
     let lock = File::create(cache.join("venv.lock")).expect("a lock file");
     lock.lock().expect("the lock");
