@@ -30,19 +30,21 @@ enum Outcome {
 /// Serves one accepted connection to its end.
 pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, address: ClientAddr) {
     let limit = shared.settings.login_timeout;
-    let outcome = Box::pin(tokio::time::timeout(
+    let mut login = Box::pin(tokio::time::timeout(
         limit,
         log_in(&shared, stream, address),
-    ))
-    .await;
+    ));
+    let outcome = login.as_mut().await;
+    if outcome.is_err() {
+        // Counted before the client sees its connection closed, which dropping the login does.
+        shared.metrics.login(LoginOutcome::Timeout);
+        tracing::info!(?limit, "login not finished in time");
+    }
+    drop(login);
     match outcome {
         Ok(Outcome::Session(session, held)) => session.run(held).await,
         Ok(Outcome::Replication(replication)) => replication.run().await,
-        Ok(Outcome::Over) => {}
-        Err(_) => {
-            shared.metrics.login(LoginOutcome::Timeout);
-            tracing::info!(?limit, "login not finished in time");
-        }
+        Ok(Outcome::Over) | Err(_) => {}
     }
 }
 
