@@ -325,7 +325,7 @@ pub static ROWS: &[Row] = &[
     row!(
         log.level,
         "error | warn | info | debug | trace",
-        restart,
+        reload,
         [],
         "From which level on events are logged."
     ),
