@@ -5,7 +5,7 @@
 //! ignores it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
@@ -16,12 +16,18 @@ use super::{CancelToken, ConnectError};
 pub struct Cancels {
     token: CancelToken,
     in_flight: AtomicUsize,
+    /// A request may still reach the server although nobody waits for it any more.
+    tainted: AtomicBool,
     quiet: Notify,
 }
 
 /// One cancel request; counted from the decision to send it until it is over, however it ends.
 #[derive(Debug)]
-pub struct Aim(Arc<Cancels>);
+pub struct Aim {
+    cancels: Arc<Cancels>,
+    /// Bytes may have been sent, and the end of the connection was not seen.
+    open: bool,
+}
 
 impl Cancels {
     /// For a server with this token.
@@ -29,6 +35,7 @@ impl Cancels {
         Arc::new(Self {
             token,
             in_flight: AtomicUsize::new(0),
+            tainted: AtomicBool::new(false),
             quiet: Notify::new(),
         })
     }
@@ -36,13 +43,22 @@ impl Cancels {
     /// Decides to cancel. The caller holds what keeps the server with the client whose query is meant.
     pub fn aim(self: &Arc<Self>) -> Aim {
         self.in_flight.fetch_add(1, Ordering::SeqCst);
-        Aim(self.clone())
+        Aim {
+            cancels: self.clone(),
+            open: false,
+        }
     }
 
     /// Requests that are not over yet.
     #[inline]
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::SeqCst)
+    }
+
+    /// Whether a request may still arrive: the server must not go to anybody else then.
+    #[inline]
+    pub fn tainted(&self) -> bool {
+        self.tainted.load(Ordering::SeqCst)
     }
 
     /// Waits until no request is under way. Each has its own limit; the caller adds one over all.
@@ -62,15 +78,22 @@ impl Aim {
     ///
     /// # Errors
     /// The connection for it could not be made.
-    pub async fn send(self) -> Result<(), ConnectError> {
-        self.0.token.send().await
+    pub async fn send(mut self) -> Result<(), ConnectError> {
+        // Until the end is seen; a future that is dropped here leaves it so.
+        self.open = true;
+        let sent = self.cancels.token.send().await;
+        self.open = sent.is_err();
+        sent
     }
 }
 
 impl Drop for Aim {
     fn drop(&mut self) {
-        if self.0.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.quiet.notify_waiters();
+        if self.open {
+            self.cancels.tainted.store(true, Ordering::SeqCst);
+        }
+        if self.cancels.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.cancels.quiet.notify_waiters();
         }
     }
 }

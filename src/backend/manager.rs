@@ -31,6 +31,6 @@ impl bb8::ManageConnection for ServerManager {
     }
 
     fn has_broken(&self, server: &mut Server) -> bool {
-        !server.is_reusable() || server.look().is_err()
+        !server.is_reusable() || server.look().is_err() || server.has_unread()
     }
 }

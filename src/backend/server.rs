@@ -151,7 +151,15 @@ impl Server {
 
     /// Whether the next one may use it: nothing under way, no transaction, nothing said against it.
     pub fn is_reusable(&self) -> bool {
-        !self.busy && self.status == TxStatus::Idle && self.broken.is_none()
+        !self.busy
+            && self.status == TxStatus::Idle
+            && self.broken.is_none()
+            && !self.cancels.tainted()
+    }
+
+    /// Whether bytes of an unfinished message wait: what is read next would not begin with a message.
+    pub fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
     }
 
     /// Takes notice of a message that whoever reads has seen.

@@ -54,7 +54,13 @@ impl Traffic {
                 break;
             }
             if !self.note(request, header, now, metrics) {
-                return Ok(Looked::SendFirst);
+                // With nothing to send it is an answer that is waited for.
+                let unsent = self.to_server > 0 || !self.ahead.is_empty();
+                return Ok(if unsent {
+                    Looked::SendFirst
+                } else {
+                    Looked::All
+                });
             }
             self.phase = phase;
             self.touched = true;
@@ -134,7 +140,10 @@ impl Traffic {
             Request::Describe => Owed::Describe,
             Request::Execute => Owed::Execute,
             Request::Close => return self.note_close(header, now),
-            Request::Sync => Owed::Sync,
+            Request::Sync => {
+                self.prepared.on_sync();
+                Owed::Sync
+            }
             Request::FunctionCall => {
                 self.pins.pin(PinReason::FunctionCall, metrics);
                 Owed::FunctionCall
@@ -152,7 +161,8 @@ impl Traffic {
         if self.prepared.server_agrees() {
             return true;
         }
-        if self.to_server > 0 || !self.ahead.is_empty() {
+        // Whether a Parse before the last Sync was skipped is known by its answer only.
+        if self.to_server > 0 || !self.ahead.is_empty() || self.prepared.awaits_answer() {
             return false;
         }
         if let Some(owed) = self.prepared.before_use(&mut self.ahead)
@@ -160,6 +170,7 @@ impl Traffic {
         {
             // The server skips to a Sync: it would not look at ours either.
             self.ahead.clear();
+            self.prepared.on_injection_skipped();
         }
         true
     }

@@ -28,6 +28,10 @@ pub(super) struct Prepared {
     spare: Vec<Vec<u8>>,
     /// This server got the unnamed statement (or lost it) by a message of this client.
     server_agrees: bool,
+    /// The server has answered the message by which it agrees.
+    confirmed: bool,
+    /// A message of ours about it is under way.
+    injecting: bool,
     /// Open named statements, as the server has answered.
     named: HashSet<Box<[u8]>>,
     /// Parses of named statements whose answer is awaited, oldest first.
@@ -39,7 +43,9 @@ pub(super) struct Prepared {
 impl Prepared {
     /// The session got another server.
     pub(super) fn on_server_changed(&mut self) {
+        self.injecting = false;
         self.server_agrees = false;
+        self.confirmed = false;
     }
 
     /// Whether any named statement is open, or may be in a moment.
@@ -61,6 +67,30 @@ impl Prepared {
         kept.extend_from_slice(message);
         self.parsing.push_back(kept);
         self.server_agrees = true;
+        self.confirmed = false;
+    }
+
+    /// A Sync is sent. What was sent before it and not answered yet may have been skipped, so what follows it must not
+    /// take it for done.
+    #[inline]
+    pub(super) fn on_sync(&mut self) {
+        self.server_agrees &= self.confirmed;
+    }
+
+    /// The message of ours was not sent after all.
+    pub(super) fn on_injection_skipped(&mut self) {
+        self.injecting = false;
+    }
+
+    /// Whether the server has yet to answer what decides which unnamed statement it has.
+    pub(super) fn awaits_answer(&self) -> bool {
+        self.injecting || !self.parsing.is_empty()
+    }
+
+    /// The server has answered a message of ours about the unnamed statement.
+    pub(super) fn on_injected_done(&mut self) {
+        self.confirmed = true;
+        self.injecting = false;
     }
 
     /// A Parse of a named statement is sent.
@@ -84,6 +114,8 @@ impl Prepared {
         if self.server_agrees {
             return None;
         }
+        self.confirmed = false;
+        self.injecting = true;
         self.server_agrees = true;
         if self.in_server {
             return None;
@@ -101,6 +133,7 @@ impl Prepared {
     /// The server has parsed the oldest unnamed statement.
     #[inline]
     pub(super) fn on_unnamed_parsed(&mut self) {
+        self.confirmed = true;
         if let Some(parsed) = self.parsing.pop_front() {
             self.in_server = parsed.is_empty();
             let old = std::mem::replace(&mut self.unnamed, parsed);
@@ -145,6 +178,8 @@ impl Prepared {
             self.forget_unnamed();
         }
         // Which unnamed statement the server has now depends on where it began to skip: make sure at the next use.
+        self.injecting = false;
+        self.confirmed = false;
         self.server_agrees = false;
     }
 }

@@ -101,7 +101,7 @@ impl Traffic {
     ) -> Result<Scanned, ServerJunk> {
         match reply {
             Reply::Pass => self.on_passed(header, server),
-            Reply::Swallow => {}
+            Reply::Swallow => self.prepared.on_injected_done(),
             Reply::UnnamedParsed => self.prepared.on_unnamed_parsed(),
             Reply::NamedParsed => self.prepared.on_named_parsed(),
             Reply::StatementClosed => {

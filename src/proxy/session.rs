@@ -168,7 +168,8 @@ impl Session {
     fn answer(&mut self, local: Local, length: usize) {
         match local {
             Local::Sync => {
-                self.traffic.from_client.consume(length);
+                // Its length is the client's own claim: the rest may still be to come.
+                self.refusal.discard(&mut self.traffic.from_client, length);
                 self.traffic.own.ready_for_query(b'I');
             }
             Local::Ignored => self.refusal.discard(&mut self.traffic.from_client, length),

@@ -205,3 +205,51 @@ async fn a_cancel_request_reaches_its_own_query_and_no_other() {
         assert_eq!(other.value("SELECT 'whole'").await, "whole");
     }
 }
+
+#[tokio::test]
+async fn a_skipped_parse_never_uncovers_another_clients_statement() {
+    let bench = Bench::new().await;
+    let (mut one, mut two) = (bench.pooled().await, bench.pooled().await);
+    let left = two
+        .ask(&[parse("", "SELECT 'of two'"), sync()].concat())
+        .await;
+    assert_eq!(tags(&left), "1Z");
+    // The Execute fails, so the Parse is skipped; the Bind behind the Sync has nothing to bind to.
+    let batches = [
+        execute("nope", 0),
+        parse("", "SELECT 'of one'"),
+        sync(),
+        bind("", "", &[]),
+        execute("", 0),
+        sync(),
+    ];
+    one.send(&batches.concat()).await;
+    let mut answer = one.until('Z').await;
+    answer.extend(one.until('Z').await);
+    assert_eq!(tags(&answer), "EZEZ", "{answer:?}");
+    assert_eq!(answer[2].code(), "26000");
+    // The same in one go without the failure still works.
+    let good = [
+        parse("", "SELECT 'of one'"),
+        sync(),
+        bind("", "", &[]),
+        execute("", 0),
+        sync(),
+    ];
+    one.send(&good.concat()).await;
+    let mut answer = one.until('Z').await;
+    answer.extend(one.until('Z').await);
+    assert_eq!(tags(&answer), "1Z2DCZ", "{answer:?}");
+    assert_eq!(answer[3].row(), ["of one"]);
+}
+
+#[tokio::test]
+async fn a_lone_sync_with_a_false_length_ends_nobody() {
+    let bench = Bench::new().await;
+    let mut client = bench.pooled().await;
+    client.send(b"S\0\0\0\x10").await;
+    assert_eq!(tags(&client.until('Z').await), "Z");
+    // The twelve bytes that it promised.
+    client.send(&[0; 12]).await;
+    assert_eq!(client.value("SELECT 'alive'").await, "alive");
+}
