@@ -228,7 +228,7 @@ impl App {
             tracing::warn!(?limit, "cancelling what still runs");
             unfinished.tasks = tasks;
             self.cluster.close();
-            self.proxy.cancel_all().await;
+            self.proxy.cancel_all(AFTER_CANCEL).await;
             if let Err(tasks) = self.sessions.wait(AFTER_CANCEL).await {
                 unfinished.tasks = tasks;
             }

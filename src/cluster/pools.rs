@@ -9,6 +9,7 @@ use super::PoolHandle;
 use crate::backend::{ServerManager, Target};
 use crate::error::{Class, ClientError};
 use crate::metrics::{Metrics, PoolLabels};
+use crate::pgwire::ServerMessage;
 use crate::pool::{self, Pool};
 
 /// What the pools are made of.
@@ -127,8 +128,13 @@ impl Cluster {
         Ok(Arc::new(PoolHandle::new(name, pool, metrics, target)))
     }
 
-    /// Forgets a pool whose first connect PostgreSQL refused, so that a database that does not exist leaves nothing.
-    pub fn forget_if_unused(&self, pool: &Arc<PoolHandle>) {
+    /// Forgets a pool whose login PostgreSQL itself refused, so that a database that does not exist leaves nothing. An
+    /// outage is no refusal: the figures of a pool must stay when somebody looks.
+    pub fn forget_if_refused(&self, pool: &Arc<PoolHandle>, refusal: Option<&ServerMessage>) {
+        let refused = |code: &str| code == "3D000" || code.starts_with("28");
+        if !refusal.is_some_and(|message| refused(&message.code)) {
+            return;
+        }
         let mut state = self.0.state.lock();
         let status = pool.pool.status();
         // The map and the caller hold one each: a third is a session that uses it.

@@ -189,7 +189,13 @@ async fn admit(
             }
         })?;
     if replication::is_wanted(parameters) {
-        let server = replication::connect(&pool, parameters).await?;
+        let server = replication::connect(&pool, parameters)
+            .await
+            .inspect_err(|error| {
+                shared
+                    .cluster
+                    .forget_if_refused(&pool, error.server_error())
+            })?;
         return Ok(Admitted {
             pool,
             registration,
@@ -203,7 +209,9 @@ async fn admit(
             kind: Kind::Session(base, held),
         }),
         Err(error) => {
-            shared.cluster.forget_if_unused(&pool);
+            shared
+                .cluster
+                .forget_if_refused(&pool, error.server_error());
             Err(error.into())
         }
     }

@@ -122,13 +122,14 @@ impl Proxy {
         self.0.controls.stop();
     }
 
-    /// Cancels whatever runs for any session, and ends those that are in the middle of a transaction too.
-    pub async fn cancel_all(&self) {
+    /// Cancels whatever runs for any session, and ends those that are in the middle of a transaction
+    /// too. All requests go out at once, and are waited for no longer than `limit`.
+    pub async fn cancel_all(&self, limit: Duration) {
         self.0.controls.stop_now();
-        for aim in self.0.controls.aim_at_all() {
-            if let Err(error) = aim.send().await {
-                tracing::debug!(error = crate::error::chain(&error), "cancel request failed");
-            }
+        let aims = self.0.controls.aim_at_all();
+        let sent = futures_util::future::join_all(aims.into_iter().map(crate::backend::Aim::send));
+        if tokio::time::timeout(limit, sent).await.is_err() {
+            tracing::warn!(?limit, "cancel requests not answered");
         }
     }
 }

@@ -98,6 +98,8 @@ pub(super) struct Pipeline {
     skipping: bool,
     /// The server takes COPY data, and the end of it was not sent yet.
     copying: bool,
+    /// The statement under way is a COPY FROM STDIN.
+    in_copy: bool,
     /// A statement was executed since the last ReadyForQuery.
     executed: bool,
     /// A batch of the extended protocol was begun, and the Sync that ends it was not sent yet.
@@ -149,7 +151,17 @@ impl Pipeline {
                 self.skipping = false;
                 self.unsynced = false;
             }
-            Owed::CopyEnd => self.copying = false,
+            Owed::CopyEnd => {
+                self.copying = false;
+                // The COPY it ends has failed and was answered: PostgreSQL ignores it, and so it must not wait here.
+                if !self
+                    .owed
+                    .iter()
+                    .any(|(owed, _)| matches!(owed, Owed::Query | Owed::Execute))
+                {
+                    return false;
+                }
+            }
             _ if self.skipping => return false,
             Owed::Query | Owed::FunctionCall => self.unsynced = false,
             _ => self.unsynced = true,
@@ -239,8 +251,16 @@ impl Pipeline {
 
     fn statement_done(&mut self) -> Reply {
         match self.head() {
-            Some(Owed::Query) => {}
+            Some(Owed::Query) => {
+                // The next COPY of the same Query has an end of its own.
+                if std::mem::take(&mut self.in_copy)
+                    && matches!(self.owed.get(1), Some((Owed::CopyEnd, _)))
+                {
+                    self.owed.remove(1);
+                }
+            }
             Some(Owed::Execute) => {
+                self.in_copy = false;
                 self.executed = true;
                 return self
                     .owed
@@ -266,6 +286,7 @@ impl Pipeline {
             .iter()
             .position(|(owed, _)| *owed == Owed::CopyEnd);
         self.copying = end.is_none();
+        self.in_copy = true;
         let end = end.unwrap_or(self.owed.len());
         let mut at = 0;
         self.owed.retain(|(owed, _)| {
@@ -279,6 +300,7 @@ impl Pipeline {
 
     fn failed(&mut self) -> Reply {
         self.copying = false;
+        self.in_copy = false;
         let head = self.head();
         let sent = self.owed.front().map(|(_, sent)| *sent);
         let mut failure = Failure {
@@ -501,5 +523,27 @@ mod tests {
     fn an_answer_to_nothing_is_unexpected() {
         let mut pipeline = Pipeline::default();
         assert_eq!(answered(&mut pipeline, b"Z12CG"), [Reply::Unexpected; 5]);
+    }
+
+    #[test]
+    fn each_copy_of_one_query_has_its_own_end() {
+        let mut pipeline = Pipeline::default();
+        sent(&mut pipeline, &[Owed::Query]);
+        answered(&mut pipeline, b"G");
+        sent(&mut pipeline, &[Owed::CopyEnd]);
+        answered(&mut pipeline, b"CG");
+        assert!(pipeline.is_copying(), "the second waits for its end");
+        sent(&mut pipeline, &[Owed::CopyEnd]);
+        answered(&mut pipeline, b"CZ");
+        assert!(pipeline.is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_copy_that_was_answered_is_not_owed() {
+        let mut pipeline = Pipeline::default();
+        sent(&mut pipeline, &[Owed::Query]);
+        answered(&mut pipeline, b"GEZ");
+        sent(&mut pipeline, &[Owed::CopyEnd]);
+        assert!(pipeline.is_empty());
     }
 }

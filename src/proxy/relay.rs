@@ -78,8 +78,14 @@ impl Session {
             let over = traffic.pipeline.is_answered() || traffic.pipeline.is_copying();
             return over.then_some(Parting::Goodbye);
         }
-        (traffic.settled()
-            && !traffic.pipeline.is_open()
+        let settled = traffic.settled() && !traffic.pipeline.is_open();
+        let passed = traffic.server_body == 0 && traffic.from_server.len() == traffic.to_client;
+        let kept = self.session_pooling || traffic.pins.any();
+        if settled && passed && !kept && traffic.touched && server.status() == TxStatus::Idle {
+            // ReadyForQuery came while the client was still sending what PostgreSQL ignores: the rest of a failed COPY.
+            return Some(Parting::Settled);
+        }
+        (settled
             && match server.status() {
                 TxStatus::Idle => self.registered.control.stopping(),
                 TxStatus::InTransaction | TxStatus::Failed => {

@@ -253,3 +253,33 @@ async fn a_lone_sync_with_a_false_length_ends_nobody() {
     client.send(&[0; 12]).await;
     assert_eq!(client.value("SELECT 'alive'").await, "alive");
 }
+
+#[tokio::test]
+async fn the_rest_of_a_failed_copy_holds_no_server() {
+    let bench = Bench::new().await;
+    bench
+        .direct()
+        .await
+        .rows("CREATE TABLE copied (a int)")
+        .await;
+    for goodbye in [false, true] {
+        let mut client = bench.pooled().await;
+        client.send(&query("COPY copied FROM STDIN")).await;
+        client.until('G').await;
+        let late = message(b'd', b"3\n4\n5\n");
+        client
+            .send(&[&message(b'd', b"no number\n")[..], &late[..7]].concat())
+            .await;
+        let answer = client.until('Z').await;
+        assert_eq!(tags(&answer), "EZ", "{answer:?}");
+        client.send(&late[7..]).await;
+        client.send(&message(b'c', b"")).await;
+        if goodbye {
+            client.send(&terminate()).await;
+        }
+        bench.settled().await;
+        if !goodbye {
+            assert_eq!(client.value("SELECT 'next'").await, "next");
+        }
+    }
+}
