@@ -49,7 +49,15 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, address: ClientAd
 }
 
 async fn log_in(shared: &Arc<Shared>, stream: Stream, address: ClientAddr) -> Outcome {
-    match handshake(stream, &shared.tls).await {
+    let handshake = tokio::select! {
+        handshake = handshake(stream, &shared.tls) => handshake,
+        // What is lost is a client that has not said what it wants: nothing can be told to it, and it is not waited for.
+        () = shared.tasks.stopping() => {
+            shared.metrics.login(LoginOutcome::Unavailable);
+            return Outcome::Over;
+        }
+    };
+    match handshake {
         Ok(Login::Session {
             stream,
             minor,

@@ -72,11 +72,27 @@ impl Session {
         let half_sent =
             traffic.to_server > 0 || traffic.client_body > 0 || !traffic.ahead.is_empty();
         if half_sent || open || traffic.pipeline.is_copying() {
-            lease.close(CloseReason::ClientAbort);
+            self.close(lease);
             return;
         }
         let remains = self.remains(reset);
         self.restore(lease, remains);
+    }
+
+    /// Closes a server that cannot be brought back into step. What it still runs is cancelled first: PostgreSQL would
+    /// notice the closed connection only when it answers, and hold its locks and its place until then.
+    fn close(&self, lease: Lease) {
+        if self.traffic.pipeline.is_empty() {
+            return lease.close(CloseReason::ClientAbort);
+        }
+        let limit = self.context.settings.reset_timeout;
+        self.context.tasks.spawn("server close", async move {
+            let aim = lease.server_ref().cancels().aim();
+            if let Ok(Err(error)) = tokio::time::timeout(limit, aim.send()).await {
+                tracing::debug!(error = chain(&error), "cancel request failed");
+            }
+            lease.close(CloseReason::ClientAbort);
+        });
     }
 
     /// What a client that leaves has not read, and what the server still owes it.

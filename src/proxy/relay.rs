@@ -19,6 +19,7 @@ use super::server_side::{Scanned, ServerJunk, Told};
 use super::session::Session;
 use super::traffic::Traffic;
 use crate::backend::{Server, TxStatus};
+use crate::clients::ClientState;
 use crate::tls::Stream;
 
 /// Why a session has no use for its server any more.
@@ -78,6 +79,12 @@ impl Session {
             let over = traffic.pipeline.is_answered() || traffic.pipeline.is_copying();
             return over.then_some(Parting::Goodbye);
         }
+        let unfinished = traffic.pipeline.ready_owed() == 0 || traffic.pipeline.is_copying();
+        if self.registered.control.stopping_now() && unfinished {
+            // A batch without its Sync, a COPY without its end, half a message: nobody is waited for any more. A query
+            // that runs was cancelled, and its answer is on the way.
+            return Some(Parting::Stopping);
+        }
         let settled = traffic.settled() && !traffic.pipeline.is_open();
         let passed = traffic.server_body == 0 && traffic.from_server.len() == traffic.to_client;
         let kept = self.session_pooling || traffic.pins.any();
@@ -85,14 +92,8 @@ impl Session {
             // ReadyForQuery came while the client was still sending what PostgreSQL ignores: the rest of a failed COPY.
             return Some(Parting::Settled);
         }
-        (settled
-            && match server.status() {
-                TxStatus::Idle => self.registered.control.stopping(),
-                TxStatus::InTransaction | TxStatus::Failed => {
-                    self.registered.control.stopping_now()
-                }
-            })
-        .then_some(Parting::Stopping)
+        (settled && server.status() == TxStatus::Idle && self.registered.control.stopping())
+            .then_some(Parting::Stopping)
     }
 
     /// Client to server. Returns whether anything moved.
@@ -103,7 +104,11 @@ impl Session {
     ) -> Result<bool, Parting> {
         let mut moved = false;
         loop {
+            let rested = self.traffic.pipeline.is_empty();
             let scanned = self.traffic.scan_client(self.now, &self.pool.metrics);
+            if rested && !self.traffic.pipeline.is_empty() {
+                self.registration.set_state(ClientState::Active);
+            }
             if !self.send_marked(cx, server)? {
                 return Ok(moved);
             }

@@ -179,6 +179,13 @@ impl Traffic {
         self.last_done = told.now;
     }
 
+    /// What a client does between two requests; with another one under way it is still active.
+    fn rest(&self, told: &Told<'_>, state: ClientState) {
+        if self.pipeline.is_empty() {
+            told.client.set_state(state);
+        }
+    }
+
     fn on_ready(
         &mut self,
         executed: bool,
@@ -195,13 +202,13 @@ impl Traffic {
             self.prepared.on_simple_query();
         }
         if status != TxStatus::Idle {
-            told.client.set_state(ClientState::IdleInTransaction);
+            self.rest(told, ClientState::IdleInTransaction);
             return Scanned::All;
         }
         if executed {
             told.pool.transaction_finished();
         }
-        told.client.set_state(ClientState::Idle);
+        self.rest(told, ClientState::Idle);
         if self.settled() {
             Scanned::Settled
         } else {

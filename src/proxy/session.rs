@@ -140,7 +140,8 @@ impl Session {
     fn poll_demand(&mut self, cx: &mut Context<'_>) -> Poll<Woken> {
         self.registered.control.register(cx.waker());
         loop {
-            if self.registered.control.stopping() && self.traffic.from_client.is_empty() {
+            let control = &self.registered.control;
+            if control.stopping_now() || control.stopping() && self.traffic.from_client.is_empty() {
                 return Poll::Ready(Woken::Stopping);
             }
             match self.skip_refused() {

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use tokio_postgres::{Client, NoTls};
 
 use crate::figures::Figures;
-use crate::support::raw::{Message, Raw};
+use crate::support::raw::{Message, Raw, flush, parse, query};
 use crate::support::{Database, Exit, Pgbench, Postgres, Sidecar, eventually};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -195,4 +195,38 @@ async fn a_client_that_keeps_its_server_from_the_start_is_sent_away_too() {
     let told = client.until('E').await;
     assert_eq!(told.last().map(Message::code).as_deref(), Some("57P01"));
     assert_eq!(sidecar.wait_exit(LIMIT).await, Exit { code: Some(0) });
+}
+
+#[tokio::test]
+async fn a_connection_that_never_logs_in_is_not_waited_for() {
+    let database = Postgres::shared().await.database().await;
+    let mut sidecar = Sidecar::start(&database).await;
+    let mut silent = Raw::dial(sidecar.proxy_addr()).await;
+    silent.send(&[0, 0]).await;
+    sidecar.signal(Signal::SIGTERM);
+    assert!(silent.drain().await);
+    assert_eq!(sidecar.wait_exit(LIMIT).await, Exit { code: Some(0) });
+}
+
+#[tokio::test]
+async fn at_the_deadline_half_messages_and_open_batches_are_told_too() {
+    let database = Postgres::shared().await.database().await;
+    let mut sidecar = with_timeout(&database, "300ms").await;
+    let mut clients = Vec::new();
+    let half = query("SELECT 'never sent whole'");
+    for bytes in [
+        half[..9].to_vec(),
+        [parse("", "SELECT 1"), flush()].concat(),
+    ] {
+        let mut client = Raw::login(sidecar.proxy_addr(), &database.name).await;
+        client.send(&bytes).await;
+        clients.push(client);
+    }
+    assert_eq!(clients[1].take(1).await[0].tag, '1');
+    sidecar.signal(Signal::SIGTERM);
+    for client in &mut clients {
+        let told = client.until('E').await;
+        assert_eq!(told.last().map(Message::code).as_deref(), Some("57P01"));
+    }
+    assert_eq!(sidecar.wait_exit(LIMIT).await, Exit { code: Some(1) });
 }

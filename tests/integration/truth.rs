@@ -272,3 +272,30 @@ async fn waits_agree_with_those_the_clients_measured() {
     );
     assert!(sum >= lower.as_secs_f64(), "{sum} < {lower:?}");
 }
+
+#[tokio::test]
+async fn a_client_that_runs_a_query_is_active_in_its_transaction_too() {
+    let database = Postgres::shared().await.database().await;
+    let sidecar = Sidecar::start(&database).await;
+    let client = sidecar.connect().await;
+    client.batch_execute("BEGIN").await.expect("BEGIN");
+    let state = |name: &'static str| {
+        let sidecar = &sidecar;
+        async move { crate::figures::clients(&sidecar.scrape().await, name) }
+    };
+    eventually(LIMIT, || async {
+        state("idle_in_transaction").await == 1.0
+    })
+    .await;
+    let watched = async {
+        eventually(LIMIT, || async { state("active").await == 1.0 }).await;
+        assert_eq!(state("idle_in_transaction").await, 0.0);
+        client
+            .cancel_token()
+            .cancel_query(tokio_postgres::NoTls)
+            .await
+    };
+    let (slept, cancelled) = tokio::join!(client.batch_execute("SELECT pg_sleep(64)"), watched);
+    cancelled.expect("a cancel request");
+    assert!(slept.is_err());
+}
