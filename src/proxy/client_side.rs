@@ -161,8 +161,8 @@ impl Traffic {
         if self.prepared.server_agrees() {
             return true;
         }
-        // Whether a Parse before the last Sync was skipped is known by its answer only.
-        if self.to_server > 0 || !self.ahead.is_empty() || self.prepared.awaits_answer() {
+        // What went before the last Sync or Query decides which statement there is; its answers are on the way.
+        if self.to_server > 0 || !self.ahead.is_empty() || self.pipeline.ready_owed() > 0 {
             return false;
         }
         if let Some(owed) = self.prepared.before_use(&mut self.ahead)
@@ -170,7 +170,6 @@ impl Traffic {
         {
             // The server skips to a Sync: it would not look at ours either.
             self.ahead.clear();
-            self.prepared.on_injection_skipped();
         }
         true
     }

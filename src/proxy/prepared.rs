@@ -30,8 +30,6 @@ pub(super) struct Prepared {
     server_agrees: bool,
     /// The server has answered the message by which it agrees.
     confirmed: bool,
-    /// A message of ours about it is under way.
-    injecting: bool,
     /// Open named statements, as the server has answered.
     named: HashSet<Box<[u8]>>,
     /// Parses of named statements whose answer is awaited, oldest first.
@@ -43,7 +41,6 @@ pub(super) struct Prepared {
 impl Prepared {
     /// The session got another server.
     pub(super) fn on_server_changed(&mut self) {
-        self.injecting = false;
         self.server_agrees = false;
         self.confirmed = false;
     }
@@ -77,20 +74,9 @@ impl Prepared {
         self.server_agrees &= self.confirmed;
     }
 
-    /// The message of ours was not sent after all.
-    pub(super) fn on_injection_skipped(&mut self) {
-        self.injecting = false;
-    }
-
-    /// Whether the server has yet to answer what decides which unnamed statement it has.
-    pub(super) fn awaits_answer(&self) -> bool {
-        self.injecting || !self.parsing.is_empty()
-    }
-
     /// The server has answered a message of ours about the unnamed statement.
     pub(super) fn on_injected_done(&mut self) {
         self.confirmed = true;
-        self.injecting = false;
     }
 
     /// A Parse of a named statement is sent.
@@ -106,6 +92,11 @@ impl Prepared {
     /// A Close of a statement is sent.
     pub(super) fn on_close(&mut self, name: &[u8]) {
         self.closing.push_back(name.into());
+        if name.is_empty() {
+            // Whoever's it was, the server has none after this.
+            self.server_agrees = true;
+            self.confirmed = false;
+        }
     }
 
     /// The unnamed statement is about to be used. What must go to the server first is appended to `ahead`.
@@ -115,7 +106,6 @@ impl Prepared {
             return None;
         }
         self.confirmed = false;
-        self.injecting = true;
         self.server_agrees = true;
         if self.in_server {
             return None;
@@ -178,7 +168,6 @@ impl Prepared {
             self.forget_unnamed();
         }
         // Which unnamed statement the server has now depends on where it began to skip: make sure at the next use.
-        self.injecting = false;
         self.confirmed = false;
         self.server_agrees = false;
     }

@@ -60,7 +60,8 @@ async fn a_statement_is_parsed_again_in_the_middle_of_a_pipeline() {
         bind("", "", &[]),
         execute("", 0),
         sync(),
-        query("SELECT 'drops it'"),
+        // Its answer comes by itself, after those before it.
+        query("SELECT 'drops it' FROM pg_sleep(0.2)"),
         bind("", "", &[]),
         sync(),
     ]
@@ -241,6 +242,15 @@ async fn a_skipped_parse_never_uncovers_another_clients_statement() {
     answer.extend(one.until('Z').await);
     assert_eq!(tags(&answer), "1Z2DCZ", "{answer:?}");
     assert_eq!(answer[3].row(), ["of one"]);
+    // Its Close in the batch of its Bind, on a server that two has used meanwhile.
+    one.ask(&[parse("", "SELECT 'of one'"), sync()].concat())
+        .await;
+    two.ask(&[parse("", "SELECT 'of two'"), sync()].concat())
+        .await;
+    let closed = [close(b'S', ""), bind("", "", &[]), execute("", 0), sync()];
+    let answer = one.ask(&closed.concat()).await;
+    assert_eq!(tags(&answer), "3EZ", "{answer:?}");
+    assert_eq!(answer[1].code(), "26000");
 }
 
 #[tokio::test]
