@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::base::{Base, BaseError, requested};
-use crate::backend::{Lease, Server, ServerError, ServerManager, Target};
+use crate::backend::{Lease, Server, ServerError, ServerManager, Statements, Target};
 use crate::error::{Class, ClientError, chain};
 use crate::metrics::PoolMetrics;
 use crate::pgwire::{ServerMessage, StartupParameters};
@@ -27,6 +27,8 @@ pub struct PoolHandle {
     pub pool: Pool<ServerManager>,
     /// Its metrics, resolved.
     pub metrics: Arc<PoolMetrics>,
+    /// The prepared statements that its clients share.
+    pub statements: Statements,
     target: Target,
     bases: Mutex<HashMap<Requested, Arc<Base>>>,
 }
@@ -93,6 +95,7 @@ impl PoolHandle {
             name,
             pool,
             metrics,
+            statements: Statements::default(),
             target,
             bases: Mutex::default(),
         }

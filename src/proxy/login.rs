@@ -7,6 +7,8 @@ use tokio::io::AsyncWriteExt;
 
 use super::handshake::{Login, handshake};
 use super::session::Session;
+use super::sharing::Sharing;
+use super::traffic::Traffic;
 use super::{PoolMode, Shared, replication};
 use crate::auth::{AuthError, Identity};
 use crate::backend::{ConnectError, Lease};
@@ -297,6 +299,8 @@ async fn greet(
     Ok(match kind {
         Kind::Session(base, held) => {
             let session_pooling = shared.settings.mode == PoolMode::Session;
+            let limits = (!session_pooling).then_some(shared.settings.statements);
+            let sharing = Sharing::new(limits, pool.statements.clone());
             let mut session = Session {
                 client: stream,
                 context: shared.clone(),
@@ -304,7 +308,7 @@ async fn greet(
                 base,
                 registration,
                 registered,
-                traffic: Session::empty_traffic(),
+                traffic: Traffic::new(sharing),
                 session_pooling,
                 refusal: Default::default(),
                 leased: Instant::now(),

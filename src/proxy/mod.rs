@@ -20,19 +20,23 @@ mod demand;
 mod handshake;
 mod listener;
 mod login;
+mod names;
 mod parting;
 mod phase;
 mod pins;
 mod pipeline;
-mod prepared;
 mod refuse;
 mod relay;
 mod replication;
 mod server_side;
 mod session;
+mod sharing;
 mod traffic;
+mod unnamed;
+mod wording;
 
 pub use listener::{Bound, Listener};
+pub use sharing::StatementLimits;
 
 /// When a server goes to the next client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,6 +59,8 @@ pub struct Config {
     pub reset_timeout: Duration,
     /// What becomes of a transaction that a client leaves open.
     pub open_transaction: OpenTransaction,
+    /// How many prepared statements are kept for clients to share.
+    pub statements: StatementLimits,
     /// Reset a server after every lease, not only where state is known to be left.
     pub reset_always: bool,
 }

@@ -105,7 +105,9 @@ impl Session {
         let mut moved = false;
         loop {
             let rested = self.traffic.pipeline.is_empty();
-            let scanned = self.traffic.scan_client(self.now, &self.pool.metrics);
+            let scanned = self
+                .traffic
+                .scan_client(self.now, &self.pool.metrics, server.copies());
             if rested && !self.traffic.pipeline.is_empty() {
                 self.registration.set_state(ClientState::Active);
             }
@@ -137,7 +139,7 @@ impl Session {
         while !traffic.ahead.is_empty() || traffic.to_server > 0 {
             let injected = !traffic.ahead.is_empty();
             let bytes = if injected {
-                &traffic.ahead[..]
+                traffic.ahead.bytes()
             } else {
                 &traffic.from_client.bytes()[..traffic.to_server]
             };
@@ -147,7 +149,7 @@ impl Session {
                 Poll::Ready(Ok(written)) => {
                     self.context.metrics.bytes_sent_to_server(written);
                     if injected {
-                        bytes::Buf::advance(&mut traffic.ahead, written);
+                        traffic.ahead.consume(written);
                     } else {
                         traffic.from_client.consume(written);
                         traffic.to_server -= written;

@@ -17,7 +17,7 @@ use crate::backend::Lease;
 use crate::clients::{ClientGuard, ClientState};
 use crate::cluster::{Base, CheckoutFailure, PoolHandle};
 use crate::error::{Class, ClientError};
-use crate::pgwire::{Inbox, Severity};
+use crate::pgwire::Severity;
 use crate::tls::Stream;
 
 /// One client's session.
@@ -320,7 +320,9 @@ impl Session {
 
     /// Sends what is left and a FATAL error, unless the client stands in the middle of a message.
     async fn last_words(&mut self, sqlstate: &str, message: &str) {
-        if self.flush().await.is_err() || self.traffic.server_body > 0 {
+        if self.flush().await.is_err()
+            || self.traffic.server_body > 0 && self.traffic.hidden.is_none()
+        {
             return;
         }
         self.traffic
@@ -348,10 +350,3 @@ impl Session {
 
 /// How long a client that is being sent away may take to read why.
 const GOODBYE: Duration = Duration::from_secs(2);
-
-impl Session {
-    /// The bytes read so far, for a session that starts.
-    pub(super) fn empty_traffic() -> Traffic {
-        Traffic::new(Inbox::default())
-    }
-}

@@ -12,6 +12,7 @@ mod hostile;
 mod hostile_server;
 mod launcher;
 mod network;
+mod prepared;
 mod reload;
 mod scrape_under_stress;
 mod session_pooling;
