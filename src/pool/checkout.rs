@@ -107,8 +107,9 @@ impl<M: bb8::ManageConnection> Shared<M> {
             return Ok(Outcome::Direct);
         }
         let started = Instant::now();
-        let waiting = Waiting::start(self, started);
+        let mut waiting = Waiting::start(self, started);
         let refused = self.gate.acquire(limit).await;
+        waiting.granted = refused.is_ok();
         drop(waiting);
         let waited = started.elapsed();
         match refused {
@@ -282,7 +283,8 @@ impl<M: bb8::ManageConnection> Drop for Call<'_, M> {
 struct Waiting<'a, M: bb8::ManageConnection> {
     shared: &'a Shared<M>,
     started: Instant,
-    _counted: super::gauges::Counted<'a>,
+    granted: bool,
+    counted: Option<super::gauges::Counted<'a>>,
     _slot: super::slots::Slot,
 }
 
@@ -294,7 +296,8 @@ impl<'a, M: bb8::ManageConnection> Waiting<'a, M> {
         Self {
             shared,
             started,
-            _counted: shared.gauges.start_waiting(),
+            granted: false,
+            counted: Some(shared.gauges.start_waiting()),
             _slot: slot,
         }
     }
@@ -302,9 +305,13 @@ impl<'a, M: bb8::ManageConnection> Waiting<'a, M> {
 
 impl<M: bb8::ManageConnection> Drop for Waiting<'_, M> {
     fn drop(&mut self) {
+        self.counted = None;
         self.shared.tell(PoolEvent::WaitEnded {
             waited: self.started.elapsed(),
         });
+        if !self.granted {
+            self.shared.trim();
+        }
     }
 }
 

@@ -100,6 +100,7 @@ impl<M: bb8::ManageConnection> Pool<M> {
     /// Grants nothing until [`resume`](Self::resume). Checkouts keep their places in the queue, up to their timeouts.
     pub fn pause(&self) {
         self.shared.gate.set_paused(true);
+        self.shared.trim();
     }
 
     /// Pauses, and waits until no connection is held. The pool stays paused however this ends, or is dropped.

@@ -237,3 +237,43 @@ async fn events_carry_the_times_they_tell_of() {
     let told: Vec<PoolEvent> = world.events.lock().iter().map(rounded).collect();
     assert_eq!(told, expected);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_back_for_a_waiter_is_no_overflow() {
+    let (pool, world) = pool(plain(1, 1));
+    let taken = take(&pool, 2).await;
+    let mut waiter = Box::pin(pool.checkout());
+    assert!(poll!(&mut waiter).is_pending());
+    // Both come back before the waiter gets to run, as in one turn of an event loop.
+    drop(taken);
+    assert_eq!(world.closed(), []);
+    let status = pool.status();
+    assert_eq!(
+        (status.idle, status.in_use),
+        (1, 1),
+        "one is as good as taken"
+    );
+    let conn = waiter.await.unwrap();
+    let status = pool.status();
+    assert_eq!((status.idle, status.in_use), (1, 1));
+    drop(conn);
+    assert_eq!(world.closed(), [CloseReason::Overflow], "now nobody waits");
+    assert_settled(&pool, &world, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_kept_for_a_waiter_that_gave_up_is_overflow_again() {
+    let (pool, world) = pool(plain(1, 2));
+    let taken = take(&pool, 3).await;
+    let (mut one, mut two) = (Box::pin(pool.checkout()), Box::pin(pool.checkout()));
+    assert!(poll!(&mut one).is_pending());
+    assert!(poll!(&mut two).is_pending());
+    drop(taken);
+    assert_eq!(world.closed(), []);
+    drop(one);
+    assert_eq!(world.closed(), [CloseReason::Overflow]);
+    drop(two.await.unwrap());
+    assert_eq!(world.closed(), [CloseReason::Overflow; 2]);
+    assert_eq!(pool.status().idle, 1);
+    assert_settled(&pool, &world, 0);
+}
