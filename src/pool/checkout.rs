@@ -34,8 +34,7 @@ enum Verdict {
 }
 
 impl<M: bb8::ManageConnection> Shared<M> {
-    pub(super) fn try_checkout(self: &Arc<Self>) -> Option<Checkout<M>> {
-        let started = Instant::now();
+    pub(super) fn try_checkout(self: &Arc<Self>, now: Instant) -> Option<Checkout<M>> {
         if !self.gate.try_acquire() {
             return None;
         }
@@ -45,18 +44,14 @@ impl<M: bb8::ManageConnection> Shared<M> {
         }
         let mut lease = Lease::new(permit);
         lease.hold(self.take()?);
-        match self.inspect(lease.entry_mut(), started) {
-            Verdict::Ready => {}
-            Verdict::ReadyUnpinged => self.tell_ping(PrePing::Skipped),
-            Verdict::Ping | Verdict::Stale(_) | Verdict::HungUp => {
-                lease.untake();
-                return None;
-            }
+        if !self.is_ready(lease.entry_mut(), now) {
+            lease.untake();
+            return None;
         }
-        let checkout = Checkout::new(lease);
+        let checkout = Checkout::new(lease, now);
         self.tell(PoolEvent::CheckedOut {
             outcome: Outcome::Direct,
-            took: started.elapsed(),
+            took: Duration::ZERO,
         });
         Some(checkout)
     }
@@ -65,16 +60,22 @@ impl<M: bb8::ManageConnection> Shared<M> {
         self: &Arc<Self>,
         limit: Duration,
     ) -> Result<Checkout<M>, CheckoutError<M::Error>> {
-        let mut call = Call {
-            shared: self,
-            started: Instant::now(),
-            outcome: Outcome::Cancelled,
-        };
-        match self.checkout_lease(limit).await {
-            Ok((lease, outcome)) => {
-                call.outcome = outcome;
-                Ok(Checkout::new(lease))
-            }
+        self.enter(limit).await?.finish().await
+    }
+
+    /// Through the gate, after waiting for it if need be.
+    pub(super) async fn enter(
+        self: &Arc<Self>,
+        limit: Duration,
+    ) -> Result<Entered<M>, CheckoutError<M::Error>> {
+        let mut call = Call::start(self);
+        match self.pass(limit, call.started).await {
+            Ok((outcome, now)) => Ok(Entered {
+                lease: Lease::new(Permit::granted(self)),
+                call,
+                outcome,
+                now,
+            }),
             Err(error) => {
                 call.outcome = error.outcome();
                 Err(error)
@@ -82,41 +83,42 @@ impl<M: bb8::ManageConnection> Shared<M> {
         }
     }
 
-    async fn checkout_lease(
-        self: &Arc<Self>,
+    /// On success the caller owns a permit, since the moment that is returned.
+    async fn pass(
+        &self,
         limit: Duration,
-    ) -> Result<(Lease<M>, Outcome), CheckoutError<M::Error>> {
-        let outcome = self.enter(limit).await?;
-        let mut lease = Lease::new(Permit::granted(self));
-        match self.take() {
-            Some(held) => {
-                lease.hold(held);
-                self.check(&mut lease).await?;
-            }
-            None => self.connect(&mut lease).await?,
-        }
-        Ok((lease, outcome))
-    }
-
-    /// Through the gate. On success the caller owns a permit.
-    async fn enter(&self, limit: Duration) -> Result<Outcome, CheckoutError<M::Error>> {
+        started: Instant,
+    ) -> Result<(Outcome, Instant), CheckoutError<M::Error>> {
         if self.gate.is_closed() {
             return Err(CheckoutError::Closed);
         }
         if self.gate.try_acquire() {
-            return Ok(Outcome::Direct);
+            return Ok((Outcome::Direct, started));
         }
-        let started = Instant::now();
         let mut waiting = Waiting::start(self, started);
         let refused = self.gate.acquire(limit).await;
+        let now = Instant::now();
         waiting.granted = refused.is_ok();
+        waiting.ended = Some(now);
         drop(waiting);
-        let waited = started.elapsed();
+        let waited = now.saturating_duration_since(started);
         match refused {
-            Ok(()) => Ok(Outcome::Waited),
+            Ok(()) => Ok((Outcome::Waited, now)),
             Err(Refused::Closed) => Err(CheckoutError::Closed),
             Err(Refused::Timeout) if self.gate.is_paused() => Err(CheckoutError::Paused { waited }),
             Err(Refused::Timeout) => Err(self.timed_out(waited)),
+        }
+    }
+
+    /// Whether an idle connection can be handed out without a round trip.
+    fn is_ready(&self, entry: &mut Entry<M::Connection>, now: Instant) -> bool {
+        match self.inspect(entry, now) {
+            Verdict::Ready => true,
+            Verdict::ReadyUnpinged => {
+                self.tell_ping(PrePing::Skipped);
+                true
+            }
+            Verdict::Ping | Verdict::Stale(_) | Verdict::HungUp => false,
         }
     }
 
@@ -129,6 +131,17 @@ impl<M: bb8::ManageConnection> Shared<M> {
             overflow,
             waited,
         }
+    }
+
+    /// Gives a lease its connection: the next idle one, if it stands its checks, or a new one.
+    async fn fill(&self, lease: &mut Lease<M>) -> Result<(), CheckoutError<M::Error>> {
+        if !lease.is_held() {
+            match self.take() {
+                Some(held) => lease.hold(held),
+                None => return self.connect(lease).await,
+            }
+        }
+        self.check(lease).await
     }
 
     /// Brings the lease's idle connection, or one in its place, to where it can be handed out.
@@ -262,19 +275,99 @@ impl<M: bb8::ManageConnection> Shared<M> {
     }
 }
 
-/// One call of `checkout`, told when it ends, however it does. Cancelled unless it got to say otherwise.
-struct Call<'a, M: bb8::ManageConnection> {
-    shared: &'a Shared<M>,
-    started: Instant,
+/// A permit, and what is left of the checkout that it is for. Dropped, it is a cancelled checkout.
+///
+/// Declared in this order, so that the permit is back before the end is told.
+pub struct Entered<M: bb8::ManageConnection> {
+    lease: Lease<M>,
+    call: Call<M>,
     outcome: Outcome,
+    now: Instant,
 }
 
-impl<M: bb8::ManageConnection> Drop for Call<'_, M> {
+impl<M: bb8::ManageConnection> Entered<M> {
+    /// The connection, if the next idle one can be used without a round trip. Otherwise what is left, to be
+    /// [finished](Self::finish).
+    ///
+    /// # Errors
+    /// A connection must be opened or tried first; that takes a while, and is a future of some size.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the error is what is left to do, and goes no further than to its caller"
+    )]
+    pub fn finish_now(mut self) -> Result<(Checkout<M>, Instant), Self> {
+        let shared = Arc::clone(&self.call.shared);
+        let Some(held) = shared.take() else {
+            return Err(self);
+        };
+        self.lease.hold(held);
+        if !shared.is_ready(self.lease.entry_mut(), self.now) {
+            return Err(self);
+        }
+        let Self {
+            lease,
+            mut call,
+            outcome,
+            now,
+        } = self;
+        call.outcome = outcome;
+        call.ended = Some(now);
+        Ok((Checkout::new(lease, now), now))
+    }
+
+    /// The connection, opened or tried as need be.
+    ///
+    /// # Errors
+    /// See [`CheckoutError`].
+    pub async fn finish(mut self) -> Result<Checkout<M>, CheckoutError<M::Error>> {
+        let shared = Arc::clone(&self.call.shared);
+        if let Err(error) = shared.fill(&mut self.lease).await {
+            self.call.outcome = error.outcome();
+            return Err(error);
+        }
+        let Self {
+            lease,
+            mut call,
+            outcome,
+            ..
+        } = self;
+        call.outcome = outcome;
+        Ok(Checkout::new(lease, Instant::now()))
+    }
+}
+
+impl<M: bb8::ManageConnection> std::fmt::Debug for Entered<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entered").finish_non_exhaustive()
+    }
+}
+
+/// One call of `checkout`, told when it ends, however it does. Cancelled unless it got to say otherwise.
+struct Call<M: bb8::ManageConnection> {
+    shared: Arc<Shared<M>>,
+    started: Instant,
+    outcome: Outcome,
+    /// When it ended, if that was looked at.
+    ended: Option<Instant>,
+}
+
+impl<M: bb8::ManageConnection> Call<M> {
+    fn start(shared: &Arc<Shared<M>>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            started: Instant::now(),
+            outcome: Outcome::Cancelled,
+            ended: None,
+        }
+    }
+}
+
+impl<M: bb8::ManageConnection> Drop for Call<M> {
     fn drop(&mut self) {
-        let took = self.started.elapsed();
+        let ended = self.ended.unwrap_or_else(Instant::now);
         self.shared.tell(PoolEvent::CheckedOut {
             outcome: self.outcome,
-            took,
+            took: ended.saturating_duration_since(self.started),
         });
     }
 }
@@ -284,6 +377,8 @@ struct Waiting<'a, M: bb8::ManageConnection> {
     shared: &'a Shared<M>,
     started: Instant,
     granted: bool,
+    /// When it ended, if that was looked at.
+    ended: Option<Instant>,
     counted: Option<super::gauges::Counted<'a>>,
     _slot: super::slots::Slot,
 }
@@ -297,6 +392,7 @@ impl<'a, M: bb8::ManageConnection> Waiting<'a, M> {
             shared,
             started,
             granted: false,
+            ended: None,
             counted: Some(shared.gauges.start_waiting()),
             _slot: slot,
         }
@@ -306,8 +402,9 @@ impl<'a, M: bb8::ManageConnection> Waiting<'a, M> {
 impl<M: bb8::ManageConnection> Drop for Waiting<'_, M> {
     fn drop(&mut self) {
         self.counted = None;
+        let ended = self.ended.unwrap_or_else(Instant::now);
         self.shared.tell(PoolEvent::WaitEnded {
-            waited: self.started.elapsed(),
+            waited: ended.saturating_duration_since(self.started),
         });
         if !self.granted {
             self.shared.trim();

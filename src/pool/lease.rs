@@ -58,6 +58,11 @@ impl<M: bb8::ManageConnection> Lease<M> {
         self.held = Some(held);
     }
 
+    /// Whether it holds a connection.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// Closes the connection and keeps the permit.
     pub(super) fn close(&mut self, reason: CloseReason) {
         if let Some(held) = self.held.take() {

@@ -4,7 +4,7 @@
 //! Parse the text, of Parse, Bind, Describe and Close the statement's name.
 
 use std::sync::Arc;
-use std::time::Instant;
+use tokio::time::Instant;
 
 use super::demand::DemandError;
 use super::names::Entry;

@@ -1,7 +1,7 @@
 //! From an accepted connection to a session, or to a clear refusal.
 
 use std::sync::Arc;
-use std::time::Instant;
+use tokio::time::Instant;
 
 use tokio::io::AsyncWriteExt;
 

@@ -10,7 +10,7 @@
 //! (`src/backend/commands/copyfromparse.c`, `CopyGetData`).
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use tokio::time::Instant;
 
 use crate::pgwire::backend as tag;
 

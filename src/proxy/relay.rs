@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use tokio::time::Instant;
 
 use tokio::io::AsyncWrite;
 
@@ -52,16 +52,27 @@ impl Session {
     fn poll_relay(&mut self, cx: &mut Context<'_>, server: &mut Server) -> Poll<Parting> {
         // At every poll: a wake-up takes the waker away.
         self.registered.control.register(cx.waker());
+        // Once the request is sent it is mostly the server that wakes us, and often its answer is the end of it: the
+        // client need not be asked for more then.
+        let mut asked = self.traffic.from_client.is_empty() && self.traffic.is_sent();
+        if asked && let Err(parting) = self.poll_downstream(cx, server) {
+            return Poll::Ready(parting);
+        }
         loop {
-            let up = self.poll_upstream(cx, server);
-            let sent = match up {
+            let sent = match self.poll_upstream(cx, server) {
                 Ok(moved) => moved,
                 Err(parting) => return Poll::Ready(parting),
             };
-            let received = match self.poll_downstream(cx, server) {
-                Ok(moved) => moved,
-                Err(parting) => return Poll::Ready(parting),
+            // The server was asked a moment ago; with nothing sent since, it has nothing more.
+            let received = if asked && !sent {
+                false
+            } else {
+                match self.poll_downstream(cx, server) {
+                    Ok(moved) => moved,
+                    Err(parting) => return Poll::Ready(parting),
+                }
             };
+            asked = false;
             if let Some(parting) = self.at_rest(server) {
                 return Poll::Ready(parting);
             }

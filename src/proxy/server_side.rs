@@ -1,7 +1,7 @@
 //! The look at what a server sends: which reply it is, whether it is the client's, and when the server is done.
 
 use std::sync::Arc;
-use std::time::Instant;
+use tokio::time::Instant;
 
 use super::pins::Pins;
 use super::pipeline::Reply;

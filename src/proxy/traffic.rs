@@ -4,7 +4,7 @@
 //! say how much of each buffer may go. The two scans ([`client_side`](super::client_side),
 //! [`server_side`](super::server_side)) move those marks; [`relay`](super::relay) moves the bytes.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use super::names::Names;
 use super::phase::Phase;

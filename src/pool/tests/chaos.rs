@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
+use tokio::time::Instant;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -39,7 +40,7 @@ async fn one_checkout(pool: &Pool<Fake>, world: &World, rng: &mut StdRng) -> boo
             Ok(got) => got.ok(),
             Err(_) => None,
         },
-        1 => pool.try_checkout(),
+        1 => pool.try_checkout(Instant::now()),
         _ => checkout.await.ok(),
     };
     let Some(mut conn) = got else { return false };

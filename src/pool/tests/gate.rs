@@ -29,7 +29,10 @@ async fn waiters_are_served_in_the_order_of_asking() {
     }
     assert_eq!(pool.status().waiting, 20);
     drop(taken);
-    assert!(pool.try_checkout().is_none(), "a newcomer overtakes nobody");
+    assert!(
+        pool.try_checkout(Instant::now()).is_none(),
+        "a newcomer overtakes nobody"
+    );
     for task in tasks {
         task.await.unwrap();
     }
@@ -141,11 +144,17 @@ async fn the_fast_path_has_no_effect_unless_it_succeeds() {
         pre_ping: true,
         ..plain(2, 0)
     });
-    assert!(pool.try_checkout().is_none(), "nothing is idle");
+    assert!(
+        pool.try_checkout(Instant::now()).is_none(),
+        "nothing is idle"
+    );
     drop(take(&pool, 2).await);
     let before = world.events.lock().len();
     tokio::time::advance(Duration::from_secs(1)).await;
-    assert!(pool.try_checkout().is_none(), "it would need a ping");
+    assert!(
+        pool.try_checkout(Instant::now()).is_none(),
+        "it would need a ping"
+    );
     assert_eq!(world.events.lock().len(), before);
     assert_eq!(world.ping_calls(), 0);
     assert_eq!(
@@ -154,7 +163,7 @@ async fn the_fast_path_has_no_effect_unless_it_succeeds() {
         "the order is as it was"
     );
     pool.checkout().await.unwrap();
-    let quick = pool.try_checkout().unwrap();
+    let quick = pool.try_checkout(Instant::now()).unwrap();
     assert_eq!((quick.id, quick.fresh()), (1, false));
     quick.kill();
     drop(quick);
