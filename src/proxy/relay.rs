@@ -43,6 +43,10 @@ pub(super) enum Parting {
     Stopping,
 }
 
+/// Up to so many bytes in all are rather copied behind bytes of ours than written by a call of their own. A limit, for a
+/// side that does not read must not make the copies grow.
+const COPIED: usize = 8 * 1024;
+
 impl Session {
     /// Relays until the server is free or somebody is gone.
     pub(super) async fn relay(&mut self, server: &mut Server) -> Parting {
@@ -147,6 +151,10 @@ impl Session {
     /// Writes what is marked for the server. False when it takes no more now.
     fn send_marked(&mut self, cx: &mut Context<'_>, server: &mut Server) -> Result<bool, Parting> {
         let traffic = &mut self.traffic;
+        if !traffic.ahead.is_empty() && traffic.ahead.bytes().len() + traffic.to_server <= COPIED {
+            // One write instead of two.
+            traffic.gather();
+        }
         while !traffic.ahead.is_empty() || traffic.to_server > 0 {
             let injected = !traffic.ahead.is_empty();
             let bytes = if injected {
@@ -240,6 +248,9 @@ impl Session {
     /// Writes our own replies and what is marked for the client.
     pub(super) fn poll_pass(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let traffic = &mut self.traffic;
+        if !traffic.own.is_empty() && traffic.own.bytes().len() + traffic.to_client <= COPIED {
+            traffic.gather_replies();
+        }
         while !traffic.own.is_empty() || traffic.to_client > 0 {
             let ours = !traffic.own.is_empty();
             let bytes = if ours {

@@ -78,10 +78,9 @@ impl Traffic {
                 continue;
             }
             if let Some(instead) = instead {
-                self.own.pass(&self.from_server.bytes()[..self.to_client]);
+                self.gather_replies();
                 self.own.pass(&instead);
-                self.from_server.consume(self.to_client + header.total);
-                self.to_client = 0;
+                self.from_server.consume(header.total);
             } else {
                 let there = header.total.min(self.from_server.len() - self.to_client);
                 self.to_client += there;

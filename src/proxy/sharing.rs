@@ -150,16 +150,6 @@ impl Traffic {
             && is_whole(asked)
     }
 
-    /// Moves what is marked to where our own bytes wait, so that more of ours can follow.
-    pub(super) fn gather(&mut self) {
-        let marked = &self.from_client.bytes()[..self.to_server];
-        if !marked.is_empty() {
-            self.ahead.extend(marked);
-            self.from_client.consume(self.to_server);
-            self.to_server = 0;
-        }
-    }
-
     /// A Parse that can be shared.
     pub(super) fn share_parse(
         &mut self,

@@ -112,6 +112,26 @@ impl Traffic {
         self.touched = false;
     }
 
+    /// Moves what is marked to where our own bytes wait, so that more of ours can follow.
+    pub(super) fn gather(&mut self) {
+        let marked = &self.from_client.bytes()[..self.to_server];
+        if !marked.is_empty() {
+            self.ahead.extend(marked);
+            self.from_client.consume(self.to_server);
+            self.to_server = 0;
+        }
+    }
+
+    /// Moves what is marked for the client to where our own replies wait, so that more of ours can follow.
+    pub(super) fn gather_replies(&mut self) {
+        let marked = &self.from_server.bytes()[..self.to_client];
+        if !marked.is_empty() {
+            self.own.pass(marked);
+            self.from_server.consume(self.to_client);
+            self.to_client = 0;
+        }
+    }
+
     /// Whether every request was answered and nothing waits to go to the server.
     #[inline]
     pub(super) fn settled(&self) -> bool {
