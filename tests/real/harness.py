@@ -3,6 +3,7 @@
 Every process is started here, known by its pid and ended here; ports are chosen by the system.
 """
 
+import collections
 import contextlib
 import os
 import pathlib
@@ -99,7 +100,8 @@ class Postgres:
 
     def start(self):
         settings = dict(listen_addresses="127.0.0.1", port=self.port, unix_socket_directories=self.folder, fsync="off",
-                        max_connections=self.max_connections, shared_buffers="64MB", log_min_messages="fatal")
+                        max_connections=self.max_connections, shared_buffers="64MB", log_min_messages="error",
+                        log_min_error_statement="panic", log_error_verbosity="terse", log_line_prefix="%e ", lc_messages="C")
         arguments = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         log = open(self.folder / "log", "ab")
         self.process = subprocess.Popen([postgres_bin("postgres"), "-D", self.data, *arguments], stdout=log, stderr=log,
@@ -139,6 +141,16 @@ class Postgres:
         done = subprocess.run([postgres_bin("psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", self.url(database), "-c", sql],
                               check=True, capture_output=True, text=True, env=environment(), timeout=30)
         return done.stdout.strip()
+
+    def errors(self, since=0):
+        """How often each SQLSTATE was reported, by the server's own log from the byte `since` on."""
+        with open(self.folder / "log", "rb") as log:
+            log.seek(since)
+            lines = log.read().decode(errors="replace").splitlines()
+        return collections.Counter(found[1] for line in lines if (found := re.match(r"([0-9A-Z]{5}) (?:ERROR|FATAL):", line)))
+
+    def log_end(self):
+        return (self.folder / "log").stat().st_size
 
     def connections(self):
         """Client connections to the database, without the one that asks."""
