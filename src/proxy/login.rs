@@ -63,8 +63,9 @@ async fn log_in(shared: &Arc<Shared>, stream: Stream, address: ClientAddr) -> Ou
             minor,
             parameters,
         }) => open(shared, stream, minor, &parameters, address).await,
-        Ok(Login::Cancel(key)) => {
+        Ok(Login::Cancel { key, stream }) => {
             cancel(shared, &key).await;
+            drop(stream);
             Outcome::Over
         }
         Err((error, stream)) => {
