@@ -63,9 +63,10 @@ async fn log_in(shared: &Arc<Shared>, stream: Stream, address: ClientAddr) -> Ou
             minor,
             parameters,
         }) => open(shared, stream, minor, &parameters, address).await,
-        Ok(Login::Cancel { key, stream }) => {
+        Ok(Login::Cancel { key, mut stream }) => {
             cancel(shared, &key).await;
-            drop(stream);
+            // libpq takes an end of TLS that was not announced for a failed request.
+            let _ = stream.shutdown().await;
             Outcome::Over
         }
         Err((error, stream)) => {

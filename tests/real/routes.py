@@ -49,7 +49,9 @@ class Transcript(list):
         self.append((label, json.loads(json.dumps(value, default=str, sort_keys=True))))
 
     def lines(self):
-        return [f"{label}: {json.dumps(value, sort_keys=True)}" for label, value in self]
+        """A line for each thing seen; of a list one for each element, so that a difference is found in it."""
+        return [f"{label} [{place}]: {json.dumps(part, sort_keys=True)}" for label, value in self
+                for place, part in enumerate(value if isinstance(value, list) else [value])]
 
 
 def on_every_road(world, workload, clients=CLIENTS, servers=SERVERS, **settings):
@@ -100,7 +102,7 @@ def compare(expected, seen):
     before, after = Transcript(expected).lines(), Transcript(seen).lines()
     if before != after:
         changes = [line for line in difflib.unified_diff(before, after, "directly", "through poolwatch", n=0, lineterm="")]
-        raise AssertionError("not what is seen directly:\n" + "\n".join(line[:600] for line in changes[:40]))
+        raise AssertionError("not what is seen directly:\n" + "\n".join(line[:400] for line in changes[:24]))
 
 
 def settled(sidecar, errors):
