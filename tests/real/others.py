@@ -35,7 +35,10 @@ def check_node_postgres(world):
 
 
 def jdbc(world, *settings):
-    on_every_road(world, lambda route: program(route, "java", "-cp", JDBC, "java/Workload.java", *settings), servers=shared_by(CLIENTS))
+    classes = world.scratch / "java"
+    if not classes.exists():
+        subprocess.run(["javac", "-d", classes, "-cp", JDBC, HERE / "java" / "Workload.java"], check=True, timeout=60)
+    on_every_road(world, lambda route: program(route, "java", "-XX:TieredStopAtLevel=1", "-cp", f"{JDBC}:{classes}", "Workload", *settings), servers=shared_by(CLIENTS))
 
 
 def check_jdbc(world):
