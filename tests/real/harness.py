@@ -78,8 +78,8 @@ def children(pid):
 class Postgres:
     """A PostgreSQL server of its own: SCRAM over TCP, 100 connections, nothing flushed to disk."""
 
-    def __init__(self, max_connections=100):
-        self.password = secrets.token_hex(8)
+    def __init__(self, max_connections=100, user=USER):
+        self.user, self.password = user, secrets.token_hex(8)
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="real-pg-"))
         self.data, self.port, self.process = self.folder / "data", free_port(), None
         self.max_connections = max_connections
@@ -93,7 +93,7 @@ class Postgres:
         secret.write_text(self.password)
         secret.chmod(0o644)
         subprocess.run(
-            [postgres_bin("initdb"), "-D", self.data, "-U", USER, "-A", "scram-sha-256", "--pwfile", secret, "-N", "-E", "UTF8"],
+            [postgres_bin("initdb"), "-D", self.data, "-U", user, "-A", "scram-sha-256", "--pwfile", secret, "-N", "-E", "UTF8"],
             check=True, stdout=subprocess.DEVNULL, cwd=self.folder, env=environment(), **self.account)
         self.start()
         self.query(f"CREATE DATABASE {DATABASE}", database="postgres")
@@ -134,7 +134,7 @@ class Postgres:
                     os.kill(pid, signal.SIGCONT)
 
     def url(self, database=DATABASE):
-        return f"postgresql://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{self.user}:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def query(self, sql, database=DATABASE):
         """Asked directly, not through poolwatch: the independent count."""

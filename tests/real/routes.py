@@ -106,7 +106,7 @@ def compare(expected, seen):
 
 
 def settled(sidecar, errors):
-    """Nothing is held or waited for, what was opened and not closed is alive, and the errors are those of `errors`, by SQLSTATE."""
+    """Nothing is held or waited for, what was opened and not closed is alive, and the errors are those of `errors`, by SQLSTATE, if given."""
     def at_rest():
         figures = sidecar.figures()
         users = {pool for pool in figures.each("db_client_connection_max") if pool != "control"}
@@ -123,6 +123,8 @@ def settled(sidecar, errors):
 
     state = {}
     until(lambda: f"poolwatch is at rest: {state}", at_rest, 10)
+    if errors is None:
+        return
     counted = {}
     for (name, labels), value in sidecar.figures().series.items():
         labels = dict(labels)
