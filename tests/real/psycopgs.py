@@ -3,6 +3,7 @@
 import concurrent.futures
 import datetime
 import decimal
+import logging
 import uuid
 
 import pg8000.native
@@ -20,6 +21,8 @@ CREATE TYPE place AS (x integer, label text);
 CREATE TABLE item (id integer PRIMARY KEY, owner integer NOT NULL, name text, amount numeric, at timestamptz, tags text[], body jsonb, raw bytea, mood mood, place place);
 CREATE TABLE log (owner integer, step integer, UNIQUE (owner, step));
 """
+# Pipelines are broken off here on purpose, which it warns of.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 MOMENT = datetime.datetime(1999, 12, 31, 23, 59, 59, 1, datetime.timezone.utc)
 
 

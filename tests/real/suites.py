@@ -32,8 +32,9 @@ PG8000_LONG = ["test/native/test_query.py::test_max_parameters"]
 class Suite:
     """One driver's suite, unpacked from what its authors released, and a PostgreSQL with the user that it wants."""
 
-    def __init__(self, world, driver, user, *extensions):
+    def __init__(self, world, driver, user, extensions=(), plugins=()):
         self.world, self.driver, self.user = world, driver, user
+        self.plugins = [part for plugin in plugins for part in ("-p", plugin)]
         archives = list((CACHE / "suites").glob(f"{driver}-*.tar.gz"))
         assert len(archives) == 1, f"not one release of {driver} in .ci/cache/suites: {archives} (see .ci/run tools)"
         self.folder = world.scratch / f"suite-{driver}"
@@ -50,9 +51,9 @@ class Suite:
         """The outcome of each test: passed, failed, error or skipped."""
         report = self.folder / f"{road}.xml"
         log = self.world.out / f"suite-{self.driver}-{road}.log"
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "collecting", "-o", "addopts=", f"--junit-xml={report}", *arguments]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *self.plugins, "-o", "addopts=", f"--junit-xml={report}", *arguments]
         with open(log, "wb") as out:
-            subprocess.run(command, cwd=self.root, stdout=out, stderr=out, timeout=150, check=False,
+            subprocess.run(command, cwd=self.root, stdout=out, stderr=out, timeout=300, check=False,
                            env=environment(PGHOST="127.0.0.1", PGPORT=str(port), PGUSER=self.user, PGPASSWORD=self.postgres.password, PGDATABASE=self.user,
                                            PYTHONPATH=str(HERE / "suites")))
         outcomes = {}
@@ -97,13 +98,13 @@ class Suite:
 
 def check_suite_asyncpg(world):
     """asyncpg's own tests, but for those of logging in, of its sources and of things without a server."""
-    Suite(world, "asyncpg", "postgres").compare(*[f"tests/{name}.py" for name in ASYNCPG])
+    Suite(world, "asyncpg", "postgres", plugins=["collecting"]).compare(*[f"tests/{name}.py" for name in ASYNCPG])
 
 
 def check_suite_pg8000(world):
     """pg8000's own tests, but for its benchmarks and those that want other ways to log in."""
     skipped = [part for test in PG8000_LONG for part in ("--deselect", test)]
-    Suite(world, "pg8000", "postgres", "hstore").compare("test", "--ignore=test/test_readme.py", "--ignore-glob=*/auth/*", "--ignore-glob=*/test_benchmarks.py", *skipped)
+    Suite(world, "pg8000", "postgres", extensions=["hstore"]).compare("test", "--ignore=test/test_readme.py", "--ignore-glob=*/auth/*", "--ignore-glob=*/test_benchmarks.py", *skipped)
 
 
 CHECKS = [check_suite_asyncpg, check_suite_pg8000]
