@@ -39,10 +39,13 @@ def connector(route, **how):
                                    timeout=30, ssl=False, **how)
 
 
-async def work(connection, me, turns=15):
+async def work(connection, me, together, turns=15):
     """One client: many short transactions over the same few statements, with errors, savepoints and rows of every type."""
     seen = []
     for turn in range(turns):
+        if turn == 8:
+            # All of them have their statements prepared now, and none leaves before the last has.
+            await together.wait()
         key = me * 1000 + turn
         async with connection.transaction():
             await connection.execute("INSERT INTO item (id, owner, name, amount, at, tags, body, raw) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -79,10 +82,12 @@ async def with_asyncpg(route, **how):
     await one.execute(TABLES)
     await one.close()
 
+    together = asyncio.Barrier(CLIENTS)
+
     async def client(me):
         connection = await connect()
         try:
-            return await work(connection, me)
+            return await work(connection, me, together)
         finally:
             await connection.close()
 

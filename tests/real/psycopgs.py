@@ -4,6 +4,7 @@ import concurrent.futures
 import datetime
 import decimal
 import logging
+import threading
 import uuid
 
 import pg8000.native
@@ -50,10 +51,13 @@ def connector(route, threshold):
     return lambda: psycopg.connect(route.url(), prepare_threshold=threshold, connect_timeout=30, autocommit=True, options="-c TimeZone=UTC")
 
 
-def work(connection, me, turns=12):
+def work(connection, me, together, turns=12):
     """One client's transactions: the same statements again and again, so that the driver prepares them."""
     seen = []
     for turn in range(turns):
+        if turn == 8:
+            # All of them have their statements prepared now, and none leaves before the last has.
+            together.wait(90)
         key = me * 1000 + turn
         with connection.transaction():
             connection.execute("INSERT INTO item VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, ROW(%s, %s))",
@@ -122,9 +126,11 @@ def with_psycopg(route, threshold):
     with connect() as one:
         one.execute(TABLES, prepare=False)
 
+    together = threading.Barrier(CLIENTS)
+
     def client(me):
         with connect() as connection:
-            return work(connection, me)
+            return work(connection, me, together)
 
     for me, what in enumerate(in_threads(client), 1):
         seen.note(f"client {me}", what)
