@@ -26,7 +26,12 @@ pub(super) enum Login {
         parameters: StartupParameters,
     },
     /// Cancel somebody's query.
-    Cancel(CancelKey),
+    Cancel {
+        /// Whose.
+        key: CancelKey,
+        /// Closed when the request is over: who waits for that, as libpq does, may trust that it hits nothing later.
+        stream: Stream,
+    },
 }
 
 /// Why a login went no further.
@@ -86,7 +91,7 @@ pub(super) async fn handshake(
                     .await
                     .map_err(|error| (error.into(), None))?;
             }
-            StartupPacket::Cancel(key) => return Ok(Login::Cancel(key)),
+            StartupPacket::Cancel(key) => return Ok(Login::Cancel { key, stream }),
             StartupPacket::Session {
                 minor, parameters, ..
             } => {

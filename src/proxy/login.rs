@@ -65,8 +65,10 @@ async fn log_in(shared: &Arc<Shared>, stream: Stream, address: ClientAddr) -> Ou
             minor,
             parameters,
         }) => open(shared, stream, minor, &parameters, address).await,
-        Ok(Login::Cancel(key)) => {
+        Ok(Login::Cancel { key, mut stream }) => {
             cancel(shared, &key).await;
+            // libpq takes an end of TLS that was not announced for a failed request.
+            let _ = stream.shutdown().await;
             Outcome::Over
         }
         Err((error, stream)) => {
