@@ -3,6 +3,11 @@
 //! `tests/corpus/<target>/` holds the seeds, and whatever a fuzzer once found. `POOLWATCH_READERS_SECONDS` says how long each
 //! target is tried; the seed is printed and `POOLWATCH_TEST_SEED` repeats a run.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "seeds and counts are the report of a run"
+)]
+
 #[path = "../fuzz/targets/mod.rs"]
 mod targets;
 
@@ -23,12 +28,14 @@ fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
         .join("tests/corpus")
         .join(target);
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("a file of the corpus").path())
+        .collect();
     files.sort();
     files
         .into_iter()
         .map(|path| {
-            let bytes = std::fs::read(&path).unwrap();
+            let bytes = std::fs::read(&path).expect("a file of the corpus");
             (path, bytes)
         })
         .collect()
