@@ -71,12 +71,14 @@ impl Bed {
         }
     }
 
-    /// As [`Bed::differs`], for a PostgreSQL that may crash: some random programs bring a backend of version 15 down, with and
-    /// without poolwatch, and the server with it. `Err` then, once it runs again.
+    /// As [`Bed::differs`], for a PostgreSQL that may crash: a program may bring a backend down, with and without poolwatch,
+    /// and the server with it. `Err` then, once it runs again.
     pub(crate) async fn tries(&mut self, program: &Program) -> Result<Option<Difference>, Crashed> {
         let tried = AssertUnwindSafe(self.differs(program)).catch_unwind().await;
-        // A crash reaches every session within moments of the first.
-        let crashed = tried.as_ref().map_or(true, Option::is_some) && self.has_crashed().await;
+        let crashed = match &tried {
+            Ok(None) => false,
+            _ => self.has_crashed().await,
+        };
         match tried {
             _ if crashed => {
                 self.recover().await;
@@ -87,9 +89,14 @@ impl Bed {
         }
     }
 
-    /// Asked, since an end that nobody looks for shows late.
+    /// Asked several times: a crash reaches every session, but some sooner than others.
     async fn has_crashed(&self) -> bool {
-        self.watch.simple_query("SELECT 1").await.is_err()
+        let mut left = 20;
+        while left > 0 && self.watch.simple_query("SELECT 1").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            left -= 1;
+        }
+        left > 0
     }
 
     async fn recover(&mut self) {
@@ -151,7 +158,7 @@ impl Bed {
     pub(crate) async fn shrink(&mut self, found: Difference) -> Difference {
         let started = Instant::now();
         self.afresh().await;
-        let Some(mut smallest) = self.differs(&found.program).await else {
+        let Ok(Some(mut smallest)) = self.tries(&found.program).await else {
             return found;
         };
         let mut size = smallest.program.steps.len() / 2;
@@ -165,7 +172,7 @@ impl Bed {
                     continue;
                 }
                 self.afresh().await;
-                if let Some(difference) = self.differs(&candidate).await {
+                if let Ok(Some(difference)) = self.tries(&candidate).await {
                     smallest = difference;
                     smaller = true;
                     break;

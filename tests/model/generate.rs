@@ -41,6 +41,9 @@ struct Generator<'a> {
     holding: Holding,
     /// The unnamed statement was parsed since the last Sync.
     unnamed_is_fresh: bool,
+    /// The unnamed portal was bound since the last Sync and the last Query. An Execute of one that a failed Query left behind
+    /// crashes PostgreSQL 15.
+    portal_is_fresh: bool,
 }
 
 /// A program whose clients are numbered from `first` on.
@@ -99,6 +102,7 @@ impl<'a> Generator<'a> {
             },
             holding: Holding::new(shape.session_mode),
             unnamed_is_fresh: false,
+            portal_is_fresh: false,
         }
     }
 
@@ -293,7 +297,7 @@ impl<'a> Generator<'a> {
     /// Messages of the extended protocol, with a few Syncs.
     fn batch(&mut self, client: usize, open: bool) -> Vec<Message> {
         let mut messages = Vec::new();
-        self.unnamed_is_fresh = false;
+        self.synced();
         let parts = 1 + self.numbers.below(3);
         for part in 0..parts {
             // An open batch may be ended by a Sync alone.
@@ -302,7 +306,7 @@ impl<'a> Generator<'a> {
                 self.piece(client, &mut messages);
             }
             messages.push(Message::Sync);
-            self.unnamed_is_fresh = false;
+            self.synced();
         }
         if !self.shape.autocommit && self.numbers.percent(15) {
             messages.pop();
@@ -342,11 +346,14 @@ impl<'a> Generator<'a> {
                 let statement = known.unwrap_or_else(|| self.extended_statement(client));
                 self.run(messages, &portal, name, &statement);
             }
-            75..80 => messages.push(self.execute(portal)),
+            75..80 => {
+                let portal = self.used_portal(portal);
+                messages.push(self.execute(portal));
+            }
             80..85 => {
                 let name = match kind {
                     b'S' => self.used_name(),
-                    _ => portal,
+                    _ => self.used_portal(portal),
                 };
                 messages.push(Message::Describe { kind, name });
             }
@@ -357,10 +364,13 @@ impl<'a> Generator<'a> {
             91..94 => messages.push(Message::Flush),
             94..96 if self.named() => messages.push(Message::Copy(self.copying(client, true))),
             96..97 if !self.shape.autocommit => messages.push(Message::Call),
-            97..98 => messages.push(self.any_query(client)),
+            97..98 => {
+                messages.push(self.any_query(client));
+                self.portal_is_fresh = false;
+            }
             _ => {
                 messages.push(Message::Sync);
-                self.unnamed_is_fresh = false;
+                self.synced();
             }
         }
     }
@@ -373,6 +383,7 @@ impl<'a> Generator<'a> {
         name: String,
         statement: &Statement,
     ) {
+        self.portal_is_fresh |= portal.is_empty();
         messages.push(Message::Bind {
             portal: portal.to_owned(),
             name,
@@ -435,6 +446,19 @@ impl<'a> Generator<'a> {
         } else {
             String::new()
         }
+    }
+
+    fn synced(&mut self) {
+        self.unnamed_is_fresh = false;
+        self.portal_is_fresh = false;
+    }
+
+    /// The name of a portal that is used, not made.
+    fn used_portal(&self, portal: String) -> String {
+        if portal.is_empty() && !self.portal_is_fresh {
+            return "a".to_owned();
+        }
+        portal
     }
 
     /// The name of a statement that is used, not made.

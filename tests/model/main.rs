@@ -5,6 +5,11 @@
 //! `POOLWATCH_TEST_SEED` repeats a run. A program whose replies differ is made smaller as long as they still do, and printed with
 //! both sides.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "seeds and counts are the report of a run"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 
