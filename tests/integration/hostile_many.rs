@@ -321,3 +321,24 @@ async fn a_message_cut_anywhere_leaves_nothing() {
     drop(next);
     nothing_is_left(&bench).await;
 }
+
+/// What comes before the server's CopyInResponse was read finds poolwatch unaware of the COPY: it asks to cancel and reads for
+/// ReadyForQuery until `pool.reset_timeout`, while PostgreSQL waits for data and heeds no cancel (backend/lease.rs, `restore`).
+/// The client's connection stays as long.
+#[tokio::test]
+async fn garbage_behind_a_copy_ends_the_session_at_once() {
+    let bench = Bench::with(&THREE).await;
+    bench.direct().await.rows("CREATE TABLE k (a int)").await;
+    for data in [Vec::new(), message(b'd', b"1\n2\n")] {
+        for (what, bytes) in garbage() {
+            let mut client = bench.pooled().await;
+            let started = Instant::now();
+            let all = [query("COPY k FROM STDIN"), data.clone(), bytes].concat();
+            let _ = client.try_send(&all).await;
+            said_to_the_end(client).await;
+            let took = started.elapsed();
+            assert!(took < Duration::from_secs(3), "{what}: {took:?}");
+        }
+    }
+    nothing_is_left(&bench).await;
+}

@@ -153,3 +153,88 @@ async fn portals_are_read_in_pieces_over_several_syncs() {
     same(TRANSACTION, &[&[], &[]], steps.clone()).await;
     same(SESSION, &[&[], &[]], steps).await;
 }
+
+/// RESET goes to the server's default: the client's parameters were set after the server's start (cluster/base.rs), so
+/// PostgreSQL knows another reset value.
+#[tokio::test]
+async fn reset_gives_what_the_client_logged_in_with() {
+    for reset in [
+        "RESET application_name",
+        "SET application_name TO DEFAULT",
+        "RESET ALL",
+        "DISCARD ALL",
+    ] {
+        let login: Startup = &[("application_name", "model"), ("TimeZone", "Europe/Paris")];
+        let steps = vec![
+            query(0, "SET application_name = 'other'"),
+            query(0, reset),
+            query(0, "SHOW application_name"),
+            query(0, "SHOW TimeZone"),
+        ];
+        same(TRANSACTION, &[login], steps).await;
+    }
+}
+
+/// The end of a cancel connection says that the signal was sent. Here it comes before: the handshake gives up the stream
+/// when it returns `Login::Cancel` (proxy/handshake.rs), so the request is passed on after its client saw the end, and hits
+/// what that client runs next.
+#[tokio::test]
+async fn a_cancel_while_nothing_runs_cancels_nothing() {
+    let cancel = Step {
+        client: 0,
+        action: Action::CancelIdle,
+    };
+    let rounds = (0..200).flat_map(|_| [cancel.clone(), query(0, "SELECT 1")]);
+    for (mode, first) in [
+        (TRANSACTION, "SELECT 'held by nobody'"),
+        (TRANSACTION, "BEGIN"),
+        (TRANSACTION, "SET work_mem = '5MB'"),
+        (SESSION, "SELECT 'held from the login on'"),
+    ] {
+        let steps = [query(0, first)]
+            .into_iter()
+            .chain(rounds.clone())
+            .collect();
+        same(mode, &[&[]], steps).await;
+    }
+}
+
+/// The Sync behind the Parse was sent before its answer came, so the Parse counts as unconfirmed (proxy/prepared.rs,
+/// `on_sync`) and is sent again ahead of the next use: in a failed transaction that is refused, where the use itself would not have been.
+#[tokio::test]
+async fn an_unnamed_statement_is_described_in_a_failed_transaction() {
+    let steps = vec![
+        query(0, "BEGIN"),
+        send(
+            0,
+            vec![
+                parse("", "INSERT INTO t0 VALUES (7, 'g')"),
+                execute("none", 0),
+                Message::Sync,
+            ],
+        ),
+        send(0, vec![describe(b'S', ""), Message::Sync]),
+        query(0, "ROLLBACK"),
+    ];
+    same(TRANSACTION, &[&[]], steps).await;
+}
+
+/// As above: the Parse that is sent again takes a snapshot, and the transaction's isolation level cannot be set any more.
+#[tokio::test]
+async fn an_unnamed_statement_is_described_ahead_of_a_transaction() {
+    let steps = vec![
+        send(0, vec![parse("", "SELECT current_user"), Message::Sync]),
+        send(
+            0,
+            vec![
+                describe(b'S', ""),
+                parse("", "START TRANSACTION ISOLATION LEVEL REPEATABLE READ"),
+                bind("", ""),
+                execute("", 0),
+                Message::Sync,
+            ],
+        ),
+        query(0, "ROLLBACK"),
+    ];
+    same(SESSION, &[&[]], steps).await;
+}
