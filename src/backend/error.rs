@@ -89,7 +89,7 @@ pub enum ConnectError {
     #[error("SCRAM authentication failed")]
     Scram(#[source] io::Error),
     /// PostgreSQL refused.
-    #[error("{}", .0.message)]
+    #[error("{}", .0.said())]
     Rejected(ServerMessage),
     /// The server sent something that is no answer.
     #[error("unexpected message {tag:?} during {phase}", tag = char::from(*tag))]
@@ -147,7 +147,7 @@ impl ClientError for ConnectError {
 
     fn client_message(&self) -> String {
         match self {
-            ConnectError::Rejected(message) => message.message.clone(),
+            ConnectError::Rejected(message) => message.said().to_owned(),
             other => format!("could not connect to PostgreSQL: {}", chain(other)),
         }
     }
@@ -163,7 +163,7 @@ pub enum HangUp {
     #[error("the connection broke")]
     Io(#[source] io::Error),
     /// It said that it ends.
-    #[error("{}", .0.message)]
+    #[error("{}", .0.said())]
     Fatal(ServerMessage),
     /// It sent something that is no message, or one that nobody asked for.
     #[error("the server sent something unexpected")]
@@ -180,7 +180,7 @@ pub enum QueryError {
     #[error("the server closed the connection")]
     Closed,
     /// PostgreSQL answered with an error; the connection is fine unless it was FATAL.
-    #[error("{}", .0.message)]
+    #[error("{}", .0.said())]
     Server(ServerMessage),
     /// The answer is none to a statement of ours: the server wants the data of a COPY.
     #[error("the server sent message {tag:?}, which answers no statement of ours", tag = char::from(*.0))]

@@ -40,6 +40,15 @@ impl ServerMessage {
         found
     }
 
+    /// The primary message, or that a broken server sent none: an error never reads as nothing.
+    pub fn said(&self) -> &str {
+        if self.message.is_empty() {
+            "the server reports an error without a message"
+        } else {
+            &self.message
+        }
+    }
+
     /// Whether the server ends the connection after this.
     pub fn is_fatal(&self) -> bool {
         matches!(self.severity.as_str(), "FATAL" | "PANIC")
@@ -60,6 +69,12 @@ mod tests {
             (message.code.as_str(), message.message.as_str()),
             ("57P01", "bye")
         );
+    }
+
+    #[test]
+    fn an_error_without_a_message_still_says_something() {
+        assert!(!ServerMessage::parse(b"SFATAL\0").said().is_empty());
+        assert_eq!(ServerMessage::parse(b"Mbye\0\0").said(), "bye");
     }
 
     proptest! {

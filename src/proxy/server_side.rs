@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use super::pins::Pins;
 use super::pipeline::Reply;
 use super::traffic::{Hidden, Traffic};
+use super::wording::STALE_PLAN;
 use crate::backend::{Server, TxStatus};
 use crate::clients::{ClientGuard, ClientState};
 use crate::metrics::{Phase, PinReason, PoolMetrics, ProxyMetrics};
@@ -179,7 +180,10 @@ impl Traffic {
             Reply::StatementFailed(failure) => {
                 let message = self.message(header);
                 let fatal = matches!(error_field(message, b'V'), Some(b"FATAL" | b"PANIC"));
-                let sqlstate = error_field(message, b'C').unwrap_or_default();
+                let sqlstate = match failure.stale {
+                    None => error_field(message, b'C').unwrap_or_default(),
+                    Some(_) => STALE_PLAN.as_bytes(),
+                };
                 told.proxy
                     .query_error(std::str::from_utf8(sqlstate).unwrap_or_default());
                 self.phase = super::phase::Phase::Command;

@@ -24,23 +24,23 @@ pub(super) struct Unnamed {
     parsing: VecDeque<Vec<u8>>,
     /// Buffers to use again, so that a Parse a query allocates nothing.
     spare: Vec<Vec<u8>>,
-    /// This server got the unnamed statement (or lost it) by a message of this client.
-    server_agrees: bool,
-    /// The server has answered the message by which it agrees.
-    confirmed: bool,
+    /// This server has carried out a message of this client about it: whatever it has or has not since, is this client's.
+    ours: bool,
+    /// Such a message was sent in this batch. What follows it in the batch is carried out after it, or not at all.
+    sent: bool,
 }
 
 impl Unnamed {
     /// The session got another server.
     pub(super) fn on_server_changed(&mut self) {
-        self.server_agrees = false;
-        self.confirmed = false;
+        self.ours = false;
+        self.sent = false;
     }
 
     /// Whether this server's unnamed statement is this client's.
     #[inline]
     pub(super) fn server_agrees(&self) -> bool {
-        self.server_agrees
+        self.ours || self.sent
     }
 
     /// A Parse of the unnamed statement is sent; `message` is the whole of it, or empty when it is too long to be kept.
@@ -50,36 +50,33 @@ impl Unnamed {
         kept.clear();
         kept.extend_from_slice(message);
         self.parsing.push_back(kept);
-        self.server_agrees = true;
-        self.confirmed = false;
+        self.sent = true;
     }
 
     /// A Sync is sent. What was sent before it and not answered yet may have been skipped, so what follows it must not
     /// take it for done.
     #[inline]
     pub(super) fn on_sync(&mut self) {
-        self.server_agrees &= self.confirmed;
+        self.sent = false;
     }
 
     /// The server has answered a message of ours about it.
     pub(super) fn on_restored(&mut self) {
-        self.confirmed = true;
+        self.ours = true;
     }
 
     /// A Close of it is sent: whoever's it was, the server has none after this.
     pub(super) fn on_close(&mut self) {
-        self.server_agrees = true;
-        self.confirmed = false;
+        self.sent = true;
     }
 
     /// The unnamed statement is about to be used. What must go to the server first is appended to `ahead`.
     #[inline]
     pub(super) fn before_use(&mut self, ahead: &mut Outbox) -> Option<Owed> {
-        if self.server_agrees {
+        if self.server_agrees() {
             return None;
         }
-        self.confirmed = false;
-        self.server_agrees = true;
+        self.sent = true;
         if self.in_server {
             return None;
         }
@@ -94,7 +91,7 @@ impl Unnamed {
     /// The server has parsed the oldest unnamed statement.
     #[inline]
     pub(super) fn on_parsed(&mut self) {
-        self.confirmed = true;
+        self.ours = true;
         if let Some(parsed) = self.parsing.pop_front() {
             self.in_server = parsed.is_empty();
             let old = std::mem::replace(&mut self.kept, parsed);
@@ -115,6 +112,7 @@ impl Unnamed {
 
     #[inline]
     fn forget(&mut self) {
+        self.ours = true;
         self.kept.clear();
         self.in_server = false;
     }
@@ -130,9 +128,7 @@ impl Unnamed {
         if failure.unnamed_lost {
             self.forget();
         }
-        // Which unnamed statement the server has now depends on where it began to skip: make sure at the next use.
-        self.confirmed = false;
-        self.server_agrees = false;
+        self.sent = false;
     }
 }
 
@@ -171,8 +167,21 @@ mod tests {
         unnamed.on_failure(&failure(0, false));
         assert_eq!(unnamed.before_use(&mut ahead), None, "it is still there");
         unnamed.on_simple_query();
-        unnamed.on_failure(&failure(0, false));
+        unnamed.on_server_changed();
         assert_eq!(unnamed.before_use(&mut ahead), Some(Owed::CloseInjected));
+    }
+
+    #[test]
+    fn a_server_that_got_it_once_is_not_given_it_again() {
+        let mut unnamed = Unnamed::default();
+        let mut ahead = Outbox::default();
+        unnamed.on_parse(b"P....one");
+        unnamed.on_sync();
+        assert!(!unnamed.server_agrees(), "it may be skipped");
+        unnamed.on_parsed();
+        assert!(unnamed.server_agrees(), "it was not");
+        unnamed.on_simple_query();
+        assert_eq!(unnamed.before_use(&mut ahead), None, "it has none now");
     }
 
     #[test]
@@ -190,6 +199,8 @@ mod tests {
         unnamed.on_parsed();
         unnamed.on_parse(b"bad");
         unnamed.on_failure(&failure(1, true));
+        assert_eq!(unnamed.before_use(&mut Outbox::default()), None);
+        unnamed.on_server_changed();
         assert_eq!(
             unnamed.before_use(&mut Outbox::default()),
             Some(Owed::CloseInjected)
@@ -203,6 +214,7 @@ mod tests {
         unnamed.on_parsed();
         unnamed.on_parse(b"two");
         unnamed.on_failure(&failure(1, false));
+        unnamed.on_server_changed();
         let mut ahead = Outbox::default();
         assert_eq!(unnamed.before_use(&mut ahead), Some(Owed::ParseInjected));
         assert_eq!(ahead.bytes(), b"one");

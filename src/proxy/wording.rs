@@ -3,7 +3,10 @@
 use super::pipeline::{Failure, Stale};
 use super::traffic::Traffic;
 use crate::backend::Copies;
-use crate::pgwire::{Replies, Severity};
+use crate::pgwire::Replies;
+
+/// What PostgreSQL says of a cached plan whose result is not what it was: `feature_not_supported`.
+pub(super) const STALE_PLAN: &str = "0A000";
 
 impl Traffic {
     /// What the client is told instead of this ErrorResponse, if something else.
@@ -21,12 +24,12 @@ impl Traffic {
                 told.parameter_description(variant.parameters());
             }
             // src/backend/utils/cache/plancache.c, RevalidateCachedQuery.
-            told.error(
-                Severity::Error,
-                "0A000",
-                "cached plan must not change result type",
-                None,
-            );
+            // Drivers know it by its routine.
+            told.error_of(&[
+                b"SERROR\0VERROR\0C",
+                STALE_PLAN.as_bytes(),
+                b"\0Mcached plan must not change result type\0Fplancache.c\0RRevalidateCachedQuery\0\0",
+            ]);
             return Some(told.bytes().to_vec());
         }
         let (at, number, length) = own_name(body, copies)?;

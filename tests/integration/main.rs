@@ -9,6 +9,7 @@ mod demo;
 mod failures;
 mod figures;
 mod hostile;
+mod hostile_many;
 mod hostile_server;
 mod launcher;
 mod network;

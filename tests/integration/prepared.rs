@@ -21,6 +21,10 @@ fn seen(answer: &[Message]) -> Vec<String> {
     answer
         .iter()
         .map(|message| match message.tag {
+            // Drivers know this one by its routine.
+            'E' if message.code() == "0A000" => {
+                format!("E {} {}", message.field(b'M'), message.field(b'R'))
+            }
             'E' => format!("E {} {}", message.code(), message.field(b'M')),
             tag => format!("{tag} {:?}", message.body),
         })

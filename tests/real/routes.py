@@ -15,7 +15,7 @@ from harness import POOL, USER, until
 # How many clients work at once, and on how few servers in transaction mode.
 CLIENTS, SERVERS = 12, 4
 # As above for workloads whose drivers name their statements. None: a server for each of its clients.
-SERVERS_FOR_NAMED_STATEMENTS = None
+SERVERS_FOR_NAMED_STATEMENTS = 4
 
 
 def shared_by(clients):
@@ -65,7 +65,7 @@ def on_every_road(world, workload, clients=CLIENTS, servers=SERVERS, **settings)
         try:
             seen, caused = run(world, workload, through(world, sidecar, mode))
             compare(expected, seen)
-            assert caused == errors, f"PostgreSQL reported {dict(caused)}, on the straight road {dict(errors)}"
+            assert as_told(caused) == as_told(errors), f"PostgreSQL reported {dict(caused)}, on the straight road {dict(errors)}"
             settled(sidecar, errors)
             assert sidecar.stop() == 0, f"poolwatch ended with {sidecar.process.returncode}"
             quiet(sidecar)
@@ -73,6 +73,14 @@ def on_every_road(world, workload, clients=CLIENTS, servers=SERVERS, **settings)
             problems.append(f"{mode} mode: {type(error).__name__}: {error}")
             sidecar.close()
     assert not problems, "\n".join(problems)
+
+
+def as_told(errors):
+    """Errors as clients see them. Where the cached plan is another server's, poolwatch has PostgreSQL refuse a statement that is not
+    there (26000) and tells the client what PostgreSQL says of such a plan (0A000); the log has the former."""
+    told = {state: count for state, count in errors.items() if state not in ("26000", "0A000")}
+    told["0A000 or 26000"] = errors["26000"] + errors["0A000"]
+    return told
 
 
 def direct(world):

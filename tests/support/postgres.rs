@@ -92,6 +92,13 @@ impl Database {
         connect(&self.config).await
     }
 
+    /// As [`Database::connect`], of a server that may not be up.
+    pub async fn try_connect(&self) -> Result<Client, tokio_postgres::Error> {
+        let (client, connection) = self.config.connect(NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
     /// How many sessions PostgreSQL has in this database, those that ask not counted.
     pub async fn sessions(&self) -> i64 {
         let client = self.connect().await;

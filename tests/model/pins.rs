@@ -1,0 +1,127 @@
+//! What is assumed to keep a server with its client: the one table of it. The generator lets no more clients hold a
+//! server than there are servers, and reckons with this table.
+//!
+//! A row may promise more than is true (a client that is taken to be pinned and is not), at the price of fewer programs
+//! in which clients share. A row that promises less makes a third client wait for ever, and the test fails.
+
+/// What a statement may leave in its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Leaves {
+    /// A named statement of the protocol.
+    Named,
+    /// A command that leaves nothing, but whose tag is not known to be clean: DDL, NOTIFY, DO, EXPLAIN, FETCH, CLOSE.
+    Command,
+    /// A parameter that PostgreSQL reports.
+    Reported,
+    /// A parameter that it does not report.
+    Unreported,
+    /// SET LOCAL and SET TRANSACTION.
+    Local,
+    /// `set_config` with `false`.
+    Configured,
+    /// `set_config` with `true`.
+    ConfiguredLocally,
+    /// RESET and SET … TO DEFAULT.
+    Reset,
+    /// SET ROLE, SET SESSION AUTHORIZATION.
+    Role,
+    /// LISTEN.
+    Listen,
+    /// UNLISTEN.
+    Unlisten,
+    /// A temporary table.
+    Temporary,
+    /// A temporary table that is dropped at its transaction's end.
+    TemporaryForNow,
+    /// A session's advisory lock.
+    Advisory,
+    /// Letting go of one.
+    Unlock,
+    /// A transaction's advisory lock.
+    AdvisoryForNow,
+    /// DECLARE without HOLD.
+    Cursor,
+    /// DECLARE … WITH HOLD.
+    Hold,
+    /// SQL's PREPARE.
+    Prepare,
+    /// DEALLOCATE.
+    Deallocate,
+    /// DISCARD of any kind.
+    Discard,
+    /// A FunctionCall message.
+    Call,
+    /// A login with parameters that are not reported.
+    Startup,
+}
+
+/// For how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pin {
+    /// It does not pin.
+    Never,
+    /// Until a statement is sure to have cleared it.
+    WhileThere,
+    /// Until its client leaves.
+    ToTheEnd,
+}
+
+/// The table.
+pub(crate) const PINS: &[(Leaves, Pin)] = &[
+    (Leaves::Named, Pin::WhileThere),
+    (Leaves::Command, Pin::ToTheEnd),
+    (Leaves::Reported, Pin::ToTheEnd),
+    (Leaves::Unreported, Pin::ToTheEnd),
+    (Leaves::Local, Pin::ToTheEnd),
+    (Leaves::Configured, Pin::ToTheEnd),
+    (Leaves::ConfiguredLocally, Pin::ToTheEnd),
+    (Leaves::Reset, Pin::ToTheEnd),
+    (Leaves::Role, Pin::ToTheEnd),
+    (Leaves::Listen, Pin::ToTheEnd),
+    (Leaves::Unlisten, Pin::ToTheEnd),
+    (Leaves::Temporary, Pin::ToTheEnd),
+    (Leaves::TemporaryForNow, Pin::ToTheEnd),
+    (Leaves::Advisory, Pin::ToTheEnd),
+    (Leaves::Unlock, Pin::ToTheEnd),
+    (Leaves::AdvisoryForNow, Pin::ToTheEnd),
+    (Leaves::Cursor, Pin::ToTheEnd),
+    (Leaves::Hold, Pin::ToTheEnd),
+    (Leaves::Prepare, Pin::ToTheEnd),
+    (Leaves::Deallocate, Pin::ToTheEnd),
+    (Leaves::Discard, Pin::ToTheEnd),
+    (Leaves::Call, Pin::ToTheEnd),
+    (Leaves::Startup, Pin::ToTheEnd),
+];
+
+/// Whether what a prepared statement returns may change under it. On a direct connection it fails from then on (0A000);
+/// through poolwatch it need not, where it is prepared anew, and the rest of the program goes another way. `named.rs` has a test.
+pub(crate) const RESULT_TYPES_CHANGE: bool = false;
+
+/// Whether SQL's EXECUTE and DEALLOCATE name statements of the protocol, and Bind those of SQL's PREPARE.
+pub(crate) const NAMES_ARE_SHARED: bool = true;
+
+impl Leaves {
+    /// The row of the table.
+    pub(crate) fn pin(self) -> Pin {
+        let row = PINS.iter().find(|(leaves, _)| *leaves == self);
+        row.map(|(_, pin)| *pin).expect("a row for each")
+    }
+}
+
+/// Differences that are known and not mended yet: programs keep clear of them, and `named.rs` has a test of each, which
+/// fails. Whoever mends one empties its row.
+pub(crate) struct Known {
+    /// RESET and DISCARD give the server's default, not what the client logged in with.
+    pub(crate) reset_forgets_the_login: bool,
+    /// The connection of a cancel request is closed before the request is passed on, which then hits the next statement.
+    pub(crate) cancels_hit_the_next: bool,
+    /// The unnamed statement is parsed again when its first use comes behind a Sync, on the same server: what is refused in a
+    /// failed transaction then, or takes a snapshot, is the Parse.
+    pub(crate) parses_again: bool,
+}
+
+pub(crate) const KNOWN: Known = Known {
+    reset_forgets_the_login: true,
+    cancels_hit_the_next: true,
+    parses_again: true,
+};
