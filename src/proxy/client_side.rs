@@ -11,12 +11,12 @@ use super::names::Entry;
 use super::phase::{Phase, Request};
 use super::pipeline::Owed;
 use super::sharing::{Noted, statement_name};
-use super::traffic::Traffic;
+use super::traffic::{Dropping, Traffic};
 use super::unnamed::KEEP_AT_MOST;
 use crate::backend::Copies;
 use crate::metrics::{PinReason, PoolMetrics};
 use crate::pgwire::{HEADER, Header, cstr};
-use crate::sql::{StateScan, StateWord, deallocated, state_word};
+use crate::sql::{StateScan, StateWord, deallocated, may_deallocate, state_word};
 
 /// How far a look came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,11 +150,14 @@ impl Traffic {
     ) -> Noted {
         let bytes = &self.from_client.bytes()[self.to_server..];
         let body = &bytes[HEADER..header.total.min(bytes.len())];
-        let whole = header.total <= bytes.len();
-        let (name, asked) = cstr(body).unwrap_or((body, &[]));
-        if !name.is_empty() && !self.names.is_settled(name) {
+        let named = cstr(body).map_or(body, |(name, _)| name);
+        if !named.is_empty() && (!self.names.is_settled(named) || self.must_wait_for_drop()) {
             return Noted::Wait;
         }
+        let bytes = &self.from_client.bytes()[self.to_server..];
+        let body = &bytes[HEADER..header.total.min(bytes.len())];
+        let whole = header.total <= bytes.len();
+        let (name, asked) = cstr(body).unwrap_or((body, &[]));
         look_at_text(body, whole, &mut self.text, &mut self.pins, metrics);
         if name.is_empty() {
             // One that is too long to be kept stays where it is, and the session with it.
@@ -195,6 +198,9 @@ impl Traffic {
                     return Noted::Wait;
                 }
                 if request == Request::Bind {
+                    if may_deallocate(self.unnamed.text()) {
+                        self.dropping = Dropping::Sent;
+                    }
                     Owed::Bind
                 } else {
                     Owed::Describe

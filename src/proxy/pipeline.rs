@@ -188,6 +188,11 @@ impl Pipeline {
             .count()
     }
 
+    /// Whether a Query is not answered.
+    pub(super) fn has_query(&self) -> bool {
+        self.owed.iter().any(|(owed, _)| *owed == Owed::Query)
+    }
+
     /// A message was passed to the server. Returns whether the server will look at it.
     #[inline]
     pub(super) fn on_client(&mut self, message: Owed, sent: Instant) -> bool {

@@ -50,6 +50,8 @@ pub(super) struct Traffic {
     pub(super) names: Names,
     /// The name that a statement of SQL is about to drop.
     pub(super) deallocating: Option<Vec<u8>>,
+    /// Something was sent that may drop statements by SQL.
+    pub(super) dropping: Dropping,
     /// How they are given to servers.
     pub(super) sharing: Sharing,
     /// Why the server stays.
@@ -62,6 +64,17 @@ pub(super) struct Traffic {
     pub(super) leased: Instant,
     /// A statement was run on this lease, so the server may have changed.
     pub(super) touched: bool,
+}
+
+/// Whether something was sent that may drop statements by SQL and is not answered. What a name stands for is not known then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dropping {
+    /// Nothing.
+    No,
+    /// It was sent.
+    Sent,
+    /// And a Flush of ours after it, so that its answer comes.
+    Flushed,
 }
 
 /// A message of the server's that passes in pieces, and not to the client.
@@ -95,6 +108,7 @@ impl Traffic {
             unnamed: Unnamed::default(),
             names: Names::default(),
             deallocating: None,
+            dropping: Dropping::No,
             sharing,
             pins: Pins::default(),
             first_reply: None,
@@ -108,6 +122,7 @@ impl Traffic {
     pub(super) fn on_server_changed(&mut self, leased: Instant) {
         self.leased = leased;
         self.unnamed.on_server_changed();
+        self.names.on_server_changed();
         self.first_reply = None;
         self.touched = false;
     }

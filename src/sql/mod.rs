@@ -3,5 +3,5 @@
 mod deallocate;
 mod state;
 
-pub use deallocate::deallocated;
+pub use deallocate::{deallocated, may_deallocate};
 pub use state::{StateScan, StateWord, state_word};
