@@ -396,6 +396,18 @@ async fn bytes_given_back_are_looked_at_first() {
     );
 }
 
+/// What is read next from a server would not begin with a message: nobody else is given it.
+#[tokio::test]
+async fn a_server_with_part_of_a_message_left_over_is_not_handed_out() {
+    let (mut server, _peer) = connected().await;
+    let manager = ServerManager::new(target(1));
+    let notice = message(b'N', b"SNOTICE\0\0");
+    for (left_over, unusable) in [(&notice[..], false), (&notice[..7], true)] {
+        server.keep_unread(left_over);
+        assert_eq!(manager.has_broken(&mut server), unusable, "{left_over:?}");
+    }
+}
+
 #[tokio::test]
 async fn one_look_takes_in_so_much_and_no_more() {
     let (mut server, _peer) = connected().await;

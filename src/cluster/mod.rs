@@ -6,4 +6,4 @@ mod pools;
 
 pub use base::{Base, BaseError};
 pub use pool::{CheckoutFailure, PoolHandle};
-pub use pools::{Cluster, Config, RouteError};
+pub use pools::{Cluster, Config, Entering, RouteError};

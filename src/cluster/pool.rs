@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -28,6 +29,8 @@ pub struct PoolHandle {
     /// Its metrics, resolved.
     pub metrics: Arc<PoolMetrics>,
     target: Target,
+    /// A login came through: the database is there, and the figures are kept.
+    proven: AtomicBool,
     bases: Mutex<HashMap<Requested, Arc<Base>>>,
 }
 
@@ -94,6 +97,7 @@ impl PoolHandle {
             pool,
             metrics,
             target,
+            proven: AtomicBool::new(false),
             bases: Mutex::default(),
         }
     }
@@ -101,6 +105,14 @@ impl PoolHandle {
     /// `user@host:port/database`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn prove(&self) {
+        self.proven.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
     }
 
     /// Where its servers are.

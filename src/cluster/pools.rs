@@ -130,11 +130,24 @@ impl Cluster {
 
     /// Forgets a pool whose login PostgreSQL itself refused, so that a database that does not exist leaves nothing. An
     /// outage is no refusal: the figures of a pool must stay when somebody looks.
-    pub fn forget_if_refused(&self, pool: &Arc<PoolHandle>, refusal: Option<&ServerMessage>) {
+    fn forget_if_refused(&self, pool: &Arc<PoolHandle>, refusal: Option<&ServerMessage>) {
         let refused = |code: &str| code == "3D000" || code.starts_with("28");
-        if !refusal.is_some_and(|message| refused(&message.code)) {
-            return;
+        if refusal.is_some_and(|message| refused(&message.code)) {
+            self.forget_unused(pool);
         }
+    }
+
+    /// A login begins at this pool. Dropped before it is told how that ended, by the limit on logins say, it forgets a
+    /// pool that no login has proven: its database may not exist.
+    pub fn entering<'a>(&'a self, pool: &'a Arc<PoolHandle>) -> Entering<'a> {
+        Entering {
+            cluster: self,
+            pool,
+            over: false,
+        }
+    }
+
+    fn forget_unused(&self, pool: &Arc<PoolHandle>) {
         let mut state = self.0.state.lock();
         let status = pool.pool.status();
         // The map and the caller hold one each: a third is a session that uses it.
@@ -168,6 +181,36 @@ impl Cluster {
         state.closed = true;
         for pool in state.pools.values() {
             pool.pool.close();
+        }
+    }
+}
+
+/// A login under way.
+#[derive(Debug)]
+pub struct Entering<'a> {
+    cluster: &'a Cluster,
+    pool: &'a Arc<PoolHandle>,
+    over: bool,
+}
+
+impl Entering<'_> {
+    /// A server was had: the database is there.
+    pub fn succeeded(mut self) {
+        self.over = true;
+        self.pool.prove();
+    }
+
+    /// There was none. The pool is forgotten where that was PostgreSQL's refusal.
+    pub fn failed(mut self, refusal: Option<&ServerMessage>) {
+        self.over = true;
+        self.cluster.forget_if_refused(self.pool, refusal);
+    }
+}
+
+impl Drop for Entering<'_> {
+    fn drop(&mut self) {
+        if !self.over && !self.pool.is_proven() {
+            self.cluster.forget_unused(self.pool);
         }
     }
 }

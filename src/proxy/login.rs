@@ -14,7 +14,7 @@ use crate::clients::{ClientAddr, ClientGuard, ClientInfo, TooManyClients};
 use crate::cluster::{Base, CheckoutFailure, PoolHandle, RouteError};
 use crate::error::{Class, ClientError};
 use crate::metrics::{Limit, LoginOutcome, PinReason};
-use crate::pgwire::{CancelKey, Replies, Severity, StartupParameters};
+use crate::pgwire::{CancelKey, Replies, ServerMessage, Severity, StartupParameters};
 use crate::tls::Stream;
 
 /// What a login came to.
@@ -63,8 +63,9 @@ async fn log_in(shared: &Arc<Shared>, stream: Stream, address: ClientAddr) -> Ou
             minor,
             parameters,
         }) => open(shared, stream, minor, &parameters, address).await,
-        Ok(Login::Cancel(key)) => {
+        Ok(Login::Cancel(key, stream)) => {
             cancel(shared, &key).await;
+            drop(stream);
             Outcome::Over
         }
         Err((error, stream)) => {
@@ -130,7 +131,7 @@ async fn open(
 /// What a refusal of this kind is counted as.
 fn refused(class: Class) -> LoginOutcome {
     match class {
-        Class::Limit | Class::PoolTimeout => LoginOutcome::Limit,
+        Class::Limit | Class::PoolTimeout | Class::Cancelled => LoginOutcome::Limit,
         Class::Authentication => LoginOutcome::AuthenticationFailed,
         Class::Rejected | Class::Unsupported => LoginOutcome::Rejected,
         Class::Protocol => LoginOutcome::Protocol,
@@ -167,6 +168,15 @@ enum LoginError {
 }
 
 impl LoginError {
+    /// What PostgreSQL itself said, if it is its refusal.
+    fn server_error(&self) -> Option<&ServerMessage> {
+        match self {
+            LoginError::Checkout(error) => error.server_error(),
+            LoginError::Connect(error) => error.server_error(),
+            LoginError::Auth(_) | LoginError::Clients(_) | LoginError::Route(_) => None,
+        }
+    }
+
     /// Each of them says itself what the client may be told.
     fn told(&self) -> &(dyn ClientError + Send + Sync) {
         match self {
@@ -196,33 +206,30 @@ async fn admit(
                 shared.metrics.limit_rejected(Limit::Pools);
             }
         })?;
+    let entering = shared.cluster.entering(&pool);
+    let kind = enter(shared, &pool, parameters).await;
+    match &kind {
+        Ok(_) => entering.succeeded(),
+        Err(error) => entering.failed(error.server_error()),
+    }
+    Ok(Admitted {
+        kind: kind?,
+        pool,
+        registration,
+    })
+}
+
+async fn enter(
+    shared: &Shared,
+    pool: &PoolHandle,
+    parameters: &StartupParameters,
+) -> Result<Kind, LoginError> {
     if replication::is_wanted(parameters) {
-        let server = replication::connect(&pool, parameters)
-            .await
-            .inspect_err(|error| {
-                shared
-                    .cluster
-                    .forget_if_refused(&pool, error.server_error())
-            })?;
-        return Ok(Admitted {
-            pool,
-            registration,
-            kind: Kind::Replication(Box::new(server)),
-        });
+        let server = replication::connect(pool, parameters).await?;
+        return Ok(Kind::Replication(Box::new(server)));
     }
-    match first_lease(shared, &pool, parameters).await {
-        Ok((base, held)) => Ok(Admitted {
-            pool,
-            registration,
-            kind: Kind::Session(base, held),
-        }),
-        Err(error) => {
-            shared
-                .cluster
-                .forget_if_refused(&pool, error.server_error());
-            Err(error.into())
-        }
-    }
+    let (base, held) = first_lease(shared, pool, parameters).await?;
+    Ok(Kind::Session(base, held))
 }
 
 async fn first_lease(

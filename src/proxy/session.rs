@@ -214,8 +214,8 @@ impl Session {
                 self.refuse(error.class(), error.sqlstate(), &error.client_message())
             }
             Waited::Cancelled => self.refuse(
-                Class::PoolTimeout,
-                "57014",
+                Class::Cancelled,
+                Class::Cancelled.sqlstate(),
                 "canceling statement due to user request",
             ),
             Waited::Stopping => {
@@ -335,14 +335,23 @@ impl Session {
         if self.traffic.own.is_empty() && self.traffic.to_client == 0 {
             return Ok(());
         }
-        let stopped = self.registered.control.stopping();
-        let pass = poll_fn(|cx| self.poll_pass(cx));
-        if stopped {
-            return tokio::time::timeout(GOODBYE, pass)
-                .await
-                .unwrap_or(Err(std::io::ErrorKind::TimedOut.into()));
+        let passed = poll_fn(|cx| {
+            if let Poll::Ready(passed) = self.poll_pass(cx) {
+                return Poll::Ready(Some(passed));
+            }
+            self.registered.control.register(cx.waker());
+            match self.registered.control.stopping() {
+                true => Poll::Ready(None),
+                false => Poll::Pending,
+            }
+        });
+        if let Some(passed) = passed.await {
+            return passed;
         }
-        pass.await
+        // What it does not read now it had the time to: the stop does not wait for it.
+        tokio::time::timeout(GOODBYE, poll_fn(|cx| self.poll_pass(cx)))
+            .await
+            .unwrap_or(Err(std::io::ErrorKind::TimedOut.into()))
     }
 }
 

@@ -5,12 +5,14 @@ mod support;
 
 mod backend_auth;
 mod bench;
+mod cancels;
 mod demo;
 mod failures;
 mod figures;
 mod hostile;
 mod hostile_server;
 mod launcher;
+mod limits;
 mod network;
 mod reload;
 mod scrape_under_stress;
