@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{bind_error, control_labels};
 use crate::auth::Admission;
-use crate::backend::{OpenTransaction, Target};
+use crate::backend::{OpenTransaction, Protocol, Target};
 use crate::cluster;
 use crate::config::{PoolMode, ResetOnReturn, ServerReset, Settings};
 use crate::control::{self, Control};
@@ -72,6 +72,7 @@ pub(super) fn upstream(settings: &Settings) -> Result<Target, StartError> {
         tls: ClientTls::new(dsn.ssl_mode, &files)?,
         connect_timeout: settings.upstream.connect_limit(),
         startup: startup(dsn),
+        protocol: Protocol::default(),
     })
 }
 

@@ -11,7 +11,7 @@ use super::server::{Server, parameter};
 use super::target::{CANCEL_LIMIT, CancelToken, Target};
 use super::transport::{Peer, Route, encrypt, failed, open_any, resolve, share};
 use crate::dsn::{Host, HostPort};
-use crate::pgwire::{CancelKey, HEADER, Header, ServerMessage, backend};
+use crate::pgwire::{CancelKey, HEADER, Header, MAX_SECRET, ServerMessage, backend};
 use crate::tls::{Encryption, Stream};
 
 /// No message of a login is longer than this.
@@ -68,6 +68,8 @@ async fn connect_host(
     Err(first.unwrap_or(ConnectError::NoTls))
 }
 
+/// Asks for the newest protocol. A host that will have none of it (an old pooler: every PostgreSQL says what it speaks
+/// instead) is asked once more for the oldest, and from then on for that only.
 async fn connect_one(
     target: &Target,
     host: &HostPort,
@@ -76,10 +78,31 @@ async fn connect_one(
     deadline: Instant,
     phase: &mut Phase,
 ) -> Result<Server, ConnectError> {
+    let minor = target.protocol.minor();
+    let first = connect_as(target, host, peers, (encryption, minor), deadline, phase).await;
+    match first {
+        Err(error) if minor > 0 && error.may_depend_on_protocol() => {
+            let second = connect_as(target, host, peers, (encryption, 0), deadline, phase).await;
+            let server = second.map_err(|_| error)?;
+            target.protocol.settle_for_3_0();
+            Ok(server)
+        }
+        first => first,
+    }
+}
+
+async fn connect_as(
+    target: &Target,
+    host: &HostPort,
+    peers: &[Peer],
+    (encryption, minor): (Encryption, u16),
+    deadline: Instant,
+    phase: &mut Phase,
+) -> Result<Server, ConnectError> {
     let (stream, peer) = open_any(peers, deadline, phase).await?;
     let mut stream = encrypt(stream, host, &target.tls, encryption, phase).await?;
     *phase = Phase::Login;
-    send_startup(&mut stream, target).await?;
+    send_startup(&mut stream, target, minor).await?;
     authenticate(&mut stream, target).await?;
     *phase = Phase::Ready;
     let (key, parameters) = read_greeting(&mut stream).await?;
@@ -105,7 +128,11 @@ async fn connect_one(
     ))
 }
 
-async fn send_startup(stream: &mut Stream, target: &Target) -> Result<(), ConnectError> {
+async fn send_startup(
+    stream: &mut Stream,
+    target: &Target,
+    minor: u16,
+) -> Result<(), ConnectError> {
     let own = [
         ("user", target.user.as_str()),
         ("database", target.database.as_str()),
@@ -118,6 +145,8 @@ async fn send_startup(stream: &mut Stream, target: &Target) -> Result<(), Connec
     // Fails on a zero byte, with which a name could bring in parameters of its own.
     postgres_protocol::message::frontend::startup_message(all, &mut packet)
         .map_err(|_| ConnectError::ZeroByte("startup parameter"))?;
+    // Behind the length and the major version.
+    packet[6..8].copy_from_slice(&minor.to_be_bytes());
     send(stream, &packet).await
 }
 
@@ -137,12 +166,13 @@ async fn read_greeting(stream: &mut Stream) -> Result<(CancelKey, Parameters), C
                 }
             }
             b'K' => {
-                let (process_id, secret) =
-                    body.split_first_chunk::<4>()
-                        .ok_or(ConnectError::Unexpected {
-                            phase: Phase::Login,
-                            tag,
-                        })?;
+                let parts = body.split_first_chunk::<4>();
+                let (process_id, secret) = parts
+                    .filter(|(_, secret)| (1..=MAX_SECRET).contains(&secret.len()))
+                    .ok_or(ConnectError::Unexpected {
+                        phase: Phase::Login,
+                        tag,
+                    })?;
                 key = CancelKey {
                     process_id: i32::from_be_bytes(*process_id),
                     secret: secret.into(),

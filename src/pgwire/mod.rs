@@ -14,6 +14,6 @@ pub use frame::{FrameError, HEADER, Header, backend, cstr, frontend};
 pub use inbox::Inbox;
 pub use replies::{Replies, Severity};
 pub use startup::{
-    CancelKey, MAX_STARTUP, StartupError, StartupPacket, StartupParameters, parse_startup,
-    startup_length,
+    CancelKey, MAX_SECRET, MAX_STARTUP, MINOR, StartupError, StartupPacket, StartupParameters,
+    parse_startup, startup_length,
 };

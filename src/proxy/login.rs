@@ -14,7 +14,7 @@ use crate::clients::{ClientAddr, ClientGuard, ClientInfo, TooManyClients};
 use crate::cluster::{Base, CheckoutFailure, PoolHandle, RouteError};
 use crate::error::{Class, ClientError};
 use crate::metrics::{Limit, LoginOutcome, PinReason};
-use crate::pgwire::{CancelKey, Replies, ServerMessage, Severity, StartupParameters};
+use crate::pgwire::{CancelKey, MINOR, Replies, ServerMessage, Severity, StartupParameters};
 use crate::tls::Stream;
 
 /// What a login came to.
@@ -272,7 +272,14 @@ async fn greet(
         registration,
         kind,
     } = admitted;
-    let registered = shared.controls.register();
+    let own_server = match &kind {
+        Kind::Session(_, held) => held
+            .as_ref()
+            .filter(|_| shared.settings.mode == PoolMode::Session)
+            .map(|lease| lease.server_ref().process_id()),
+        Kind::Replication(server) => Some(server.process_id()),
+    };
+    let registered = shared.controls.register(minor, own_server);
     let mut replies = Replies::default();
     let unknown: Vec<&str> = parameters
         .0
@@ -280,8 +287,8 @@ async fn greet(
         .map(|(name, _)| name.as_str())
         .filter(|name| name.starts_with("_pq_."))
         .collect();
-    if minor > 0 || !unknown.is_empty() {
-        replies.negotiate_protocol_version(0, &unknown);
+    if minor > MINOR || !unknown.is_empty() {
+        replies.negotiate_protocol_version(minor.min(MINOR), &unknown);
     }
     replies.authentication_ok();
     let reported: Vec<(String, String)> = match &kind {
