@@ -79,7 +79,7 @@ impl App {
 
         let metrics = Metrics::new();
         let (sessions, background) = (Tasks::new(), Tasks::new());
-        let clients = Clients::new(parts::max_clients(&settings), &metrics);
+        let clients = Clients::new(parts::client_limits(&settings), &metrics);
         let cluster = Cluster::new(parts::cluster(&settings, &upstream), metrics.clone());
         let proxy_parts = Parts {
             cluster: cluster.clone(),
@@ -108,6 +108,7 @@ impl App {
         let upstream_latch = app.readiness.latch("upstream");
         app.serve_http(http_listener, metrics.clone())?;
         app.probe(&metrics, upstream_latch);
+        app.enforce_limits();
         app.accept(listeners);
         Ok(app)
     }
@@ -160,6 +161,14 @@ impl App {
             &self.control_path.first(),
             "probe",
             probe.run(self.background.stopping()),
+        );
+    }
+
+    fn enforce_limits(&self) {
+        self.sessions.spawn_on(
+            &self.control_path.first(),
+            "limits",
+            self.proxy.clone().enforce_limits(),
         );
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{bind_error, control_labels};
 use crate::auth::Admission;
 use crate::backend::{OpenTransaction, Protocol, Target};
+use crate::clients;
 use crate::cluster;
 use crate::config::{PoolMode, ResetOnReturn, ServerReset, Settings};
 use crate::control::{self, Control};
@@ -127,8 +128,19 @@ pub(super) fn cluster(settings: &Settings, upstream: &Target) -> cluster::Config
     }
 }
 
-pub(super) fn max_clients(settings: &Settings) -> usize {
-    usize::try_from(settings.listen.max_clients).unwrap_or(usize::MAX)
+pub(super) fn client_limits(settings: &Settings) -> clients::Limits {
+    clients::Limits {
+        in_all: at_most(settings.listen.max_clients),
+        per_user: at_most(settings.limits.clients_per_user),
+    }
+}
+
+/// A limit as it is written: 0 is none.
+fn at_most(limit: u32) -> usize {
+    match limit {
+        0 => usize::MAX,
+        limit => usize::try_from(limit).unwrap_or(usize::MAX),
+    }
 }
 
 pub(super) fn admission(upstream: &Target) -> Admission {
@@ -149,6 +161,13 @@ pub(super) fn proxy(settings: &Settings) -> proxy::Config {
             ResetOnReturn::None => OpenTransaction::Close,
         },
         reset_always: settings.pool.server_reset == ServerReset::Always,
+        limits: proxy::Limits {
+            idle_client: settings.limits.idle_client,
+            idle_in_transaction: settings.limits.idle_in_transaction,
+            transaction: settings.limits.transaction_time,
+            query: settings.limits.query_time,
+            message: at_most(settings.limits.message_size),
+        },
     }
 }
 

@@ -42,6 +42,10 @@ impl Traffic {
             let Some(header) = Header::parse(bytes)? else {
                 break;
             };
+            if header.total > self.message_limit {
+                let (length, limit) = (header.total, self.message_limit);
+                return Err(DemandError::TooLong { length, limit });
+            }
             let (phase, request) = self.phase.on_client(header.tag)?;
             if request == Request::Terminate {
                 self.goodbye = true;

@@ -3,14 +3,15 @@
 //! A session polls flags and is woken through one waker, so that waiting for "stop" costs it nothing per query.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
 use crate::backend::{Aim, Cancels};
+use crate::clients::ClientWatch;
 use crate::pgwire::CancelKey;
 
 /// The outside's hold on one session.
@@ -21,6 +22,10 @@ pub(super) struct Control {
     /// The time to stop is over: a transaction is not waited for any more.
     stop_now: AtomicBool,
     cancel: AtomicBool,
+    /// What has lasted too long, as [`limits`](super::limits) packs it; zero is nothing.
+    overdue: AtomicU64,
+    /// Whom the looks for that look at.
+    client: OnceLock<ClientWatch>,
     /// The server that runs this client's query now. Locked by its own session at checkout and return, and by a cancel
     /// request; never across an await.
     running: Mutex<Option<Arc<Cancels>>>,
@@ -62,6 +67,31 @@ impl Control {
     pub(super) fn runs_nowhere(&self) {
         *self.running.lock() = None;
         self.cancel.store(false, Ordering::Relaxed);
+    }
+
+    /// The limits on this client are watched from now on.
+    pub(super) fn watch(&self, client: ClientWatch) {
+        let _ = self.client.set(client);
+    }
+
+    pub(super) fn client(&self) -> Option<&ClientWatch> {
+        self.client.get()
+    }
+
+    /// Tells the session what has lasted too long.
+    pub(super) fn tell_overdue(&self, word: u64) {
+        self.overdue.store(word, Ordering::Relaxed);
+        self.waker.wake();
+    }
+
+    /// Whether something was told to have lasted too long.
+    #[inline]
+    pub(super) fn is_overdue(&self) -> bool {
+        self.overdue.load(Ordering::Relaxed) != 0
+    }
+
+    pub(super) fn take_overdue_word(&self) -> u64 {
+        self.overdue.swap(0, Ordering::Relaxed)
     }
 
     fn stop(&self) {
@@ -158,6 +188,16 @@ impl Controls {
             .values()
             .flatten()
             .filter_map(|(_, control)| control.running.lock().as_ref().map(Cancels::aim))
+            .collect()
+    }
+
+    /// Every session's control.
+    pub(super) fn all(&self) -> Vec<Arc<Control>> {
+        let table = self.by_process.lock();
+        table
+            .values()
+            .flatten()
+            .map(|(_, control)| control.clone())
             .collect()
     }
 

@@ -10,7 +10,7 @@ use super::session::Session;
 use super::{PoolMode, Shared, replication};
 use crate::auth::{AuthError, Identity};
 use crate::backend::{ConnectError, Lease};
-use crate::clients::{ClientAddr, ClientGuard, ClientInfo, TooManyClients};
+use crate::clients::{ClientAddr, ClientGuard, ClientInfo, ClientState, TooManyClients};
 use crate::cluster::{Base, CheckoutFailure, PoolHandle, RouteError};
 use crate::error::{Class, ClientError};
 use crate::metrics::{Limit, LoginOutcome, PinReason};
@@ -324,6 +324,12 @@ async fn greet(
                 leased: Instant::now(),
                 now: Instant::now(),
             };
+            session.traffic.message_limit = shared.settings.limits.message;
+            session
+                .registered
+                .control
+                .watch(session.registration.watch());
+            session.registration.set_state(ClientState::Idle);
             if session_pooling {
                 session
                     .traffic

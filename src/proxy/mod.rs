@@ -18,6 +18,7 @@ mod client_side;
 mod control;
 mod demand;
 mod handshake;
+mod limits;
 mod listener;
 mod login;
 mod parting;
@@ -32,6 +33,7 @@ mod server_side;
 mod session;
 mod traffic;
 
+pub use limits::Limits;
 pub use listener::{Bound, Listener};
 
 /// When a server goes to the next client.
@@ -57,6 +59,8 @@ pub struct Config {
     pub open_transaction: OpenTransaction,
     /// Reset a server after every lease, not only where state is known to be left.
     pub reset_always: bool,
+    /// What clients may take at most.
+    pub limits: Limits,
 }
 
 /// What all sessions share.

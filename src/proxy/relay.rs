@@ -39,6 +39,8 @@ pub(super) enum Parting {
     ServerGone(Option<io::Error>),
     /// The server sent something that makes no sense.
     ServerJunk(ServerJunk),
+    /// The client took longer than it may.
+    Overdue(super::limits::Overdue),
     /// The process is stopping and the client is between transactions, or has no more time for one.
     Stopping,
 }
@@ -62,7 +64,7 @@ impl Session {
                 Ok(moved) => moved,
                 Err(parting) => return Poll::Ready(parting),
             };
-            if let Some(parting) = self.at_rest(server) {
+            if let Some(parting) = self.heed_limits(server).or_else(|| self.at_rest(server)) {
                 return Poll::Ready(parting);
             }
             if !sent && !received {

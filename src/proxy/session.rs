@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::Shared;
 use super::control::Registered;
 use super::demand::{Demand, DemandError, Local, demand};
+use super::limits::Overdue;
 use super::parting::LeaseEnd;
 use super::refuse::Refusal;
 use super::relay::Parting;
@@ -17,6 +18,7 @@ use crate::backend::Lease;
 use crate::clients::{ClientGuard, ClientState};
 use crate::cluster::{Base, CheckoutFailure, PoolHandle};
 use crate::error::{Class, ClientError};
+use crate::metrics::Limit;
 use crate::pgwire::{Inbox, Severity};
 use crate::tls::Stream;
 
@@ -46,6 +48,7 @@ enum Woken {
     Demand(Demand),
     Gone,
     Violation(DemandError),
+    Overdue(Overdue),
     Stopping,
 }
 
@@ -83,9 +86,8 @@ impl Session {
                 Woken::Demand(Demand::Local(local, length)) => self.answer(local, length),
                 Woken::Demand(Demand::Goodbye) | Woken::Gone => return,
                 Woken::Demand(Demand::More) => {}
-                Woken::Violation(error) => {
-                    return self.end(Class::Protocol, &error.to_string()).await;
-                }
+                Woken::Violation(error) => return self.end_violation(&error).await,
+                Woken::Overdue(overdue) => return self.end_overdue(overdue).await,
                 Woken::Stopping => return self.end_stopping().await,
             }
         }
@@ -94,7 +96,9 @@ impl Session {
     /// Relays on this server until the two part. False when the session is over.
     async fn serve(&mut self, mut lease: Lease) -> bool {
         self.traffic.on_server_changed(self.leased);
-        self.registration.set_state(ClientState::Active);
+        if !self.traffic.from_client.is_empty() {
+            self.registration.set_state(ClientState::Active);
+        }
         self.registered.control.runs_on(lease.server().cancels());
         lease.server().mark_busy();
         let parting = self.relay(lease.server()).await;
@@ -114,7 +118,8 @@ impl Session {
         match parting {
             Parting::Settled | Parting::Goodbye | Parting::ClientGone => {}
             Parting::ServerFatal => drop(self.flush().await),
-            Parting::Violation(error) => self.end(Class::Protocol, &error.to_string()).await,
+            Parting::Violation(error) => self.end_violation(&error).await,
+            Parting::Overdue(overdue) => self.end_overdue(overdue).await,
             Parting::Stopping => self.end_stopping().await,
             Parting::ServerJunk(error) => {
                 self.end(
@@ -143,6 +148,9 @@ impl Session {
             let control = &self.registered.control;
             if control.stopping_now() || control.stopping() && self.traffic.from_client.is_empty() {
                 return Poll::Ready(Woken::Stopping);
+            }
+            if let Some(overdue) = self.overdue() {
+                return Poll::Ready(Woken::Overdue(overdue));
             }
             match self.skip_refused() {
                 Ok(true) => return Poll::Ready(Woken::Demand(Demand::More)),
@@ -298,14 +306,36 @@ impl Session {
 
     /// Ends the session with a FATAL error.
     async fn end(&mut self, class: Class, message: &str) {
-        self.context.metrics.error(class, class.sqlstate());
+        self.end_as(class, class.sqlstate(), message, None).await;
+    }
+
+    async fn end_violation(&mut self, error: &DemandError) {
+        let text = error.to_string();
+        let DemandError::TooLong { limit, .. } = error else {
+            return self.end(Class::Protocol, &text).await;
+        };
+        self.context.metrics.limit_rejected(Limit::MessageSize);
+        let hint = format!("poolwatch takes at most {limit} bytes (limits.message_size).");
+        // program_limit_exceeded
+        self.end_as(Class::Limit, "54000", &text, Some(&hint)).await;
+    }
+
+    /// Ends the session with this FATAL error.
+    pub(super) async fn end_as(
+        &mut self,
+        class: Class,
+        sqlstate: &str,
+        message: &str,
+        hint: Option<&str>,
+    ) {
+        self.context.metrics.error(class, sqlstate);
         tracing::warn!(
             pool = self.pool.name(),
             class = class.label(),
             message,
             "session ended"
         );
-        self.last_words(class.sqlstate(), message).await;
+        self.last_words(sqlstate, message, hint).await;
     }
 
     async fn end_stopping(&mut self) {
@@ -314,18 +344,19 @@ impl Session {
         self.last_words(
             Class::Shutdown.sqlstate(),
             "terminating connection due to administrator command",
+            None,
         )
         .await;
     }
 
     /// Sends what is left and a FATAL error, unless the client stands in the middle of a message.
-    async fn last_words(&mut self, sqlstate: &str, message: &str) {
+    async fn last_words(&mut self, sqlstate: &str, message: &str, hint: Option<&str>) {
         if self.flush().await.is_err() || self.traffic.server_body > 0 {
             return;
         }
         self.traffic
             .own
-            .error(Severity::Fatal, sqlstate, message, None);
+            .error(Severity::Fatal, sqlstate, message, hint);
         let _ = tokio::time::timeout(GOODBYE, self.flush()).await;
     }
 
@@ -340,7 +371,7 @@ impl Session {
                 return Poll::Ready(Some(passed));
             }
             self.registered.control.register(cx.waker());
-            match self.registered.control.stopping() {
+            match self.registered.control.stopping() || self.overdue().is_some() {
                 true => Poll::Ready(None),
                 false => Poll::Pending,
             }
@@ -348,7 +379,7 @@ impl Session {
         if let Some(passed) = passed.await {
             return passed;
         }
-        // What it does not read now it had the time to: the stop does not wait for it.
+        // What it does not read now it had the time to: neither a stop nor a limit waits for it.
         tokio::time::timeout(GOODBYE, poll_fn(|cx| self.poll_pass(cx)))
             .await
             .unwrap_or(Err(std::io::ErrorKind::TimedOut.into()))
@@ -356,7 +387,7 @@ impl Session {
 }
 
 /// How long a client that is being sent away may take to read why.
-const GOODBYE: Duration = Duration::from_secs(2);
+pub(super) const GOODBYE: Duration = Duration::from_secs(2);
 
 impl Session {
     /// The bytes read so far, for a session that starts.

@@ -54,6 +54,10 @@ pub(super) struct Traffic {
     pub(super) leased: Instant,
     /// A statement was run on this lease, so the server may have changed.
     pub(super) touched: bool,
+    /// How long a message of the client may be.
+    pub(super) message_limit: usize,
+    /// The request that runs was cancelled for its time; what its client can do about it.
+    pub(super) overdue: Option<String>,
 }
 
 impl Traffic {
@@ -78,6 +82,8 @@ impl Traffic {
             last_done: Instant::now(),
             leased: Instant::now(),
             touched: false,
+            message_limit: usize::MAX,
+            overdue: None,
         }
     }
 

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use poolwatch::ops::postgres::{Mode, Options};
 
+use crate::bench::ONE;
 use crate::figures::Figures;
-use crate::support::raw::{Message, Raw, query, startup};
+use crate::support::raw::{Message, Raw, query, run, startup, sync, tags};
 use crate::support::{Exit, Faults, Postgres, Scrape, Sidecar, Trouble, eventually};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -126,4 +127,196 @@ async fn a_client_that_does_not_read_does_not_hold_the_stop() {
     let took = started.elapsed();
     assert!(took < Duration::from_secs(10), "{took:?}");
     drop(client);
+}
+
+fn rejections(scrape: &Scrape, limit: &str) -> f64 {
+    scrape.value("poolwatch_limit_rejections_total", &[("limit", limit)])
+}
+
+#[track_caller]
+fn failure(answer: &[Message]) -> (String, String) {
+    let error = answer.iter().find(|message| message.tag == 'E');
+    let error = error.unwrap_or_else(|| panic!("no error: {answer:?}"));
+    assert!(
+        error.field(b'H').contains("limits."),
+        "no hint: {}",
+        error.text()
+    );
+    (error.field(b'V'), error.code())
+}
+
+fn of(severity: &str, code: &str) -> (String, String) {
+    (severity.to_owned(), code.to_owned())
+}
+
+const SHORT: &str = "300ms";
+const AT_LEAST: Duration = Duration::from_millis(300);
+
+#[tokio::test]
+async fn one_user_may_have_so_many_clients() {
+    let database = Postgres::shared().await.database().await;
+    let settings = [("POOLWATCH_LIMITS__CLIENTS_PER_USER", "1")];
+    let sidecar = Sidecar::start_with(&database, &database.url, &[], &settings).await;
+    let mut first = Raw::login(sidecar.proxy_addr(), &database.name).await;
+    let mut second = Raw::dial(sidecar.proxy_addr()).await;
+    second.send(&startup(PROTOCOL, &database.name, &[])).await;
+    assert_eq!(failure(&second.greeted().await), of("FATAL", "53300"));
+    assert_eq!(rejections(&sidecar.scrape().await, "clients_per_user"), 1.0);
+    assert_eq!(first.value("SELECT 1").await, "1");
+    drop(first);
+    eventually(LIMIT, || async {
+        refused(&sidecar, &database.name, &[]).await.is_empty()
+    })
+    .await;
+}
+
+/// In either way of pooling, with and without a server of its own.
+#[tokio::test]
+async fn an_idle_client_is_sent_away() {
+    let database = Postgres::shared().await.database().await;
+    for mode in ["transaction", "session"] {
+        let settings = [
+            ("POOLWATCH_LIMITS__IDLE_CLIENT", SHORT),
+            ("POOLWATCH_POOL__MODE", mode),
+        ];
+        let sidecar = Sidecar::start_with(&database, &database.url, &[], &settings).await;
+        let mut busy = Raw::login(sidecar.proxy_addr(), &database.name).await;
+        let mut idle = Raw::login(sidecar.proxy_addr(), &database.name).await;
+        let mut pinned = Raw::login(sidecar.proxy_addr(), &database.name).await;
+        pinned.rows("LISTEN x").await;
+        let started = Instant::now();
+        // Who asks, or is in a transaction, is not idle.
+        busy.rows("BEGIN").await;
+        assert_eq!(failure(&idle.until('E').await), of("FATAL", "57P05"));
+        assert!(started.elapsed() >= AT_LEAST / 2);
+        assert_eq!(failure(&pinned.until('E').await), of("FATAL", "57P05"));
+        assert!(started.elapsed() >= AT_LEAST && idle.drain().await);
+        busy.rows("SELECT pg_sleep(0.7); COMMIT").await;
+        assert_eq!(failure(&busy.until('E').await), of("FATAL", "57P05"));
+        let scrape = sidecar.scrape().await;
+        assert_eq!(rejections(&scrape, "idle_client"), 3.0);
+        let errors = [("class", "limit"), ("sqlstate_class", "57")];
+        assert_eq!(scrape.value("poolwatch_errors_total", &errors), 3.0);
+        Figures::settled(&sidecar, &database, 0).await;
+    }
+}
+
+#[tokio::test]
+async fn an_idle_transaction_is_rolled_back_and_its_server_used_again() {
+    let database = Postgres::shared().await.database().await;
+    let direct = database.connect().await;
+    direct
+        .batch_execute("CREATE TABLE t (n int)")
+        .await
+        .unwrap();
+    drop(direct);
+    let mut settings = ONE.to_vec();
+    settings.push(("POOLWATCH_LIMITS__IDLE_IN_TRANSACTION", SHORT));
+    let sidecar = Sidecar::start_with(&database, &database.url, &[], &settings).await;
+    let mut holder = Raw::login(sidecar.proxy_addr(), &database.name).await;
+    let mut next = Raw::login(sidecar.proxy_addr(), &database.name).await;
+    let before = next.value("SELECT pg_backend_pid()").await;
+    // As long as it works it may.
+    holder
+        .rows("BEGIN; INSERT INTO t VALUES (1); SELECT pg_sleep(0.7)")
+        .await;
+    let started = Instant::now();
+    assert_eq!(next.value("SELECT count(*) FROM t").await, "0");
+    assert!(started.elapsed() >= AT_LEAST);
+    assert_eq!(failure(&holder.until('E').await), of("FATAL", "25P03"));
+    assert_eq!(next.value("SELECT pg_backend_pid()").await, before);
+    assert_eq!(
+        rejections(&sidecar.scrape().await, "idle_in_transaction"),
+        1.0
+    );
+    Figures::settled(&sidecar, &database, 0).await;
+}
+
+#[tokio::test]
+async fn a_transaction_may_last_so_long_whatever_it_does() {
+    let database = Postgres::shared().await.database().await;
+    let settings = [("POOLWATCH_LIMITS__TRANSACTION_TIME", "600ms")];
+    let sidecar = Sidecar::start_with(&database, &database.url, &[], &settings).await;
+    let mut busy = Raw::login(sidecar.proxy_addr(), &database.name).await;
+    let mut stuck = Raw::login(sidecar.proxy_addr(), &database.name).await;
+    // Short transactions one behind the other are none that is long.
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_millis(1500) {
+        busy.rows("SELECT 1").await;
+    }
+    let pipelined = query("SELECT pg_sleep(0.1)").repeat(15);
+    busy.send(&pipelined).await;
+    for _ in 0..15 {
+        assert_eq!(tags(&busy.until('Z').await), "TDCZ");
+    }
+    let started = Instant::now();
+    busy.rows("BEGIN").await;
+    let failed = loop {
+        let answer = busy.ask(&query("SELECT pg_sleep(0.01)")).await;
+        if tags(&answer) != "TDCZ" {
+            break answer;
+        }
+    };
+    assert_eq!(failure(&failed), of("FATAL", "25P04"));
+    assert!(started.elapsed() >= Duration::from_millis(600));
+    // In the middle of a statement too, which is cancelled.
+    stuck.send(&query("SELECT pg_sleep(67)")).await;
+    assert_eq!(failure(&stuck.until('E').await), of("FATAL", "25P04"));
+    assert_eq!(rejections(&sidecar.scrape().await, "transaction_time"), 2.0);
+    Figures::settled(&sidecar, &database, 0).await;
+}
+
+#[tokio::test]
+async fn a_query_may_run_so_long_and_its_session_goes_on() {
+    let database = Postgres::shared().await.database().await;
+    let mut settings = ONE.to_vec();
+    settings.push(("POOLWATCH_LIMITS__QUERY_TIME", "500ms"));
+    let sidecar = Sidecar::start_with(&database, &database.url, &[], &settings).await;
+    let mut client = Raw::login(sidecar.proxy_addr(), &database.name).await;
+    for asked in [
+        query("SELECT pg_sleep(68)"),
+        [run("SELECT pg_sleep(68)", &[]), sync()].concat(),
+    ] {
+        let started = Instant::now();
+        let answer = client.ask(&asked).await;
+        assert_eq!(failure(&answer), of("ERROR", "57014"), "{answer:?}");
+        assert!(started.elapsed() >= Duration::from_millis(500));
+        assert_eq!(client.value("SELECT 1").await, "1");
+    }
+    // Many short ones are none that is long, also where they come in one piece.
+    client.send(&query("SELECT pg_sleep(0.1)").repeat(15)).await;
+    for _ in 0..15 {
+        assert_eq!(tags(&client.until('Z').await), "TDCZ");
+    }
+    // Waiting in a transaction is not running; nor is the wait for a server.
+    client.rows("BEGIN").await;
+    let mut waiter = Raw::login(sidecar.proxy_addr(), &database.name).await;
+    waiter.send(&query("SELECT 2")).await;
+    let waiting = || async { Figures::now(&sidecar).await.pending == 1.0 };
+    eventually(LIMIT, waiting).await;
+    {
+        // Three limits, by PostgreSQL's own clock.
+        let direct = database.connect().await;
+        direct.batch_execute("SELECT pg_sleep(1.5)").await.unwrap();
+    }
+    client.rows("COMMIT").await;
+    assert_eq!(tags(&waiter.until('Z').await), "TDCZ");
+    assert_eq!(rejections(&sidecar.scrape().await, "query_time"), 2.0);
+    drop((client, waiter));
+    Figures::settled(&sidecar, &database, 0).await;
+}
+
+#[tokio::test]
+async fn a_message_may_be_so_long() {
+    let database = Postgres::shared().await.database().await;
+    let settings = [("POOLWATCH_LIMITS__MESSAGE_SIZE", "100000")];
+    let sidecar = Sidecar::start_with(&database, &database.url, &[], &settings).await;
+    let mut client = Raw::login(sidecar.proxy_addr(), &database.name).await;
+    let of_length = |length: usize| query(&format!("SELECT '{}'", "x".repeat(length - 15)));
+    assert_eq!(of_length(100_000).len(), 100_000);
+    assert_eq!(tags(&client.ask(&of_length(100_000)).await), "TDCZ");
+    let _ = client.try_send(&of_length(100_001)).await;
+    assert_eq!(failure(&client.until('E').await), of("FATAL", "54000"));
+    assert_eq!(rejections(&sidecar.scrape().await, "message_size"), 1.0);
+    Figures::settled(&sidecar, &database, 0).await;
 }
