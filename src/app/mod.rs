@@ -170,6 +170,17 @@ impl App {
             "limits",
             self.proxy.clone().enforce_limits(),
         );
+        let Some(limit) = self.settings.lock().limits.idle_pool else {
+            return;
+        };
+        let (cluster, stopping) = (self.cluster.clone(), self.sessions.stopping());
+        self.sessions
+            .spawn_on(&self.control_path.first(), "idle pools", async move {
+                tokio::select! {
+                    () = stopping => {}
+                    () = cluster.forget_idle(limit) => {}
+                }
+            });
     }
 
     fn accept(&self, listeners: Vec<Listener>) {

@@ -1,9 +1,11 @@
 //! The pools there are, and making one on demand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::PoolHandle;
 use crate::backend::{ServerManager, Target};
@@ -160,6 +162,39 @@ impl Cluster {
     /// All pools, by name.
     pub fn pools(&self) -> Vec<Arc<PoolHandle>> {
         self.0.state.lock().pools.values().cloned().collect()
+    }
+
+    /// Closes and forgets pools that have had no clients for so long, as long as it is polled. Looked at every second, more
+    /// often where the limit is shorter than four.
+    pub async fn forget_idle(self, limit: Duration) {
+        let pause = (limit / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
+        let mut idle_since = HashMap::new();
+        loop {
+            tokio::time::sleep(pause).await;
+            self.look_for_idle(limit, &mut idle_since);
+        }
+    }
+
+    /// One look; `idle_since` has what earlier ones saw.
+    fn look_for_idle(&self, limit: Duration, idle_since: &mut HashMap<String, Instant>) {
+        let now = Instant::now();
+        let mut state = self.0.state.lock();
+        state.pools.retain(|_, pool| {
+            // The map's own: nobody is in it, and nobody comes in while the map is locked.
+            if Arc::strong_count(pool) > 1 {
+                idle_since.remove(pool.name());
+                return true;
+            }
+            let since = *idle_since.entry(pool.name().to_owned()).or_insert(now);
+            let stays = now.saturating_duration_since(since) < limit;
+            if !stays {
+                idle_since.remove(pool.name());
+                pool.pool.close();
+                self.0.metrics.forget_pool(pool.name());
+                tracing::info!(pool = pool.name(), ?limit, "pool forgotten: no clients");
+            }
+            stays
+        });
     }
 
     /// New rules for the pools there are and those to come.

@@ -41,7 +41,8 @@ async fn running(database: &Database, text: &str, count: i64) {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND position($1 in query) > 0 \
                AND datname = current_database() AND pid <> pg_backend_pid()";
     eventually(LIMIT, || async {
-        let found: i64 = watcher.query_one(sql, &[&text]).await.unwrap().get(0);
+        let row = watcher.query_one(sql, &[&text]).await;
+        let found: i64 = row.expect("pg_stat_activity").get(0);
         if found == count {
             Ok(())
         } else {

@@ -320,3 +320,29 @@ async fn a_message_may_be_so_long() {
     assert_eq!(rejections(&sidecar.scrape().await, "message_size"), 1.0);
     Figures::settled(&sidecar, &database, 0).await;
 }
+
+#[tokio::test]
+async fn a_pool_without_clients_goes_and_comes_again() {
+    let server = Postgres::shared().await;
+    let (kept, gone) = (server.database().await, server.database().await);
+    let settings = [("POOLWATCH_LIMITS__IDLE_POOL", SHORT)];
+    let sidecar = Sidecar::start_with(&kept, &kept.url, &[], &settings).await;
+    // A client that asks nothing is one all the same.
+    let mut client = Raw::login(sidecar.proxy_addr(), &kept.name).await;
+    client.value("SELECT 1").await;
+    for _ in 0..2 {
+        let mut other = Raw::login(sidecar.proxy_addr(), &gone.name).await;
+        other.value("SELECT 1").await;
+        assert_eq!(pools(&sidecar.scrape().await).len(), 2);
+        let started = Instant::now();
+        drop(other);
+        eventually(LIMIT, || async {
+            let left = pools(&sidecar.scrape().await);
+            left.len() == 1 && left[0].ends_with(&kept.name)
+        })
+        .await;
+        assert!(started.elapsed() >= AT_LEAST);
+        eventually(LIMIT, || async { gone.sessions().await == 0 }).await;
+    }
+    assert_eq!(client.value("SELECT 2").await, "2");
+}
