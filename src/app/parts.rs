@@ -125,6 +125,10 @@ pub(super) fn cluster(settings: &Settings, upstream: &Target) -> cluster::Config
         upstream: upstream.clone(),
         pool: pool(settings),
         max_pools: usize::try_from(settings.pool.max_pools).unwrap_or(usize::MAX),
+        servers: match at_most(settings.limits.servers) {
+            usize::MAX => None,
+            limit => Some(limit),
+        },
     }
 }
 

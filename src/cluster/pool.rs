@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::base::{Base, BaseError, requested};
 use crate::backend::{Lease, Server, ServerError, ServerManager, Target};
 use crate::error::{Class, ClientError, chain};
-use crate::metrics::PoolMetrics;
+use crate::metrics::{Limit, PoolMetrics, ProxyMetrics};
 use crate::pgwire::{ServerMessage, StartupParameters};
 use crate::pool::{CheckoutError, Pool};
 
@@ -28,6 +28,8 @@ pub struct PoolHandle {
     pub pool: Pool<ServerManager>,
     /// Its metrics, resolved.
     pub metrics: Arc<PoolMetrics>,
+    /// Where limits are counted.
+    proxy: Arc<ProxyMetrics>,
     target: Target,
     /// A login came through: the database is there, and the figures are kept.
     proven: AtomicBool,
@@ -61,7 +63,9 @@ impl CheckoutFailure {
 impl ClientError for CheckoutFailure {
     fn class(&self) -> Class {
         match self {
-            CheckoutFailure::Checkout(CheckoutError::Timeout { .. }) => Class::PoolTimeout,
+            CheckoutFailure::Checkout(
+                CheckoutError::Timeout { .. } | CheckoutError::NoRoom { .. },
+            ) => Class::PoolTimeout,
             CheckoutFailure::Checkout(CheckoutError::Paused { .. }) => Class::Paused,
             CheckoutFailure::Checkout(CheckoutError::Closed) => Class::Shutdown,
             CheckoutFailure::Checkout(_) => Class::Connect,
@@ -90,12 +94,14 @@ impl PoolHandle {
         name: String,
         pool: Pool<ServerManager>,
         metrics: Arc<PoolMetrics>,
+        proxy: Arc<ProxyMetrics>,
         target: Target,
     ) -> Self {
         Self {
             name,
             pool,
             metrics,
+            proxy,
             target,
             proven: AtomicBool::new(false),
             bases: Mutex::default(),
@@ -125,7 +131,12 @@ impl PoolHandle {
     /// # Errors
     /// See [`CheckoutFailure`].
     pub async fn checkout(&self) -> Result<Lease, CheckoutFailure> {
-        Ok(Lease::new(self.pool.checkout().await?))
+        let checkout = self.pool.checkout().await.inspect_err(|error| {
+            if matches!(error, CheckoutError::NoRoom { .. }) {
+                self.proxy.limit_rejected(Limit::Servers);
+            }
+        });
+        Ok(Lease::new(checkout?))
     }
 
     /// The parameter set of a client that logs in. The first client that asks for a set has it tried on a server.

@@ -12,7 +12,7 @@ use crate::backend::{ServerManager, Target};
 use crate::error::{Class, ClientError};
 use crate::metrics::{Metrics, PoolLabels};
 use crate::pgwire::ServerMessage;
-use crate::pool::{self, Pool};
+use crate::pool::{self, Budget, Pool};
 
 /// What the pools are made of.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct Config {
     pub pool: pool::Config,
     /// Pools at most, so that client-chosen database names cannot grow the number of series without bound.
     pub max_pools: usize,
+    /// Connections at most over all pools, if that is limited.
+    pub servers: Option<usize>,
 }
 
 /// All pools. Clones share them.
@@ -32,6 +34,8 @@ pub struct Cluster(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     metrics: Metrics,
+    /// The limit on all pools' connections together.
+    budget: Option<Budget>,
     /// Locked at logins, reloads and scrapes; never on a query's path.
     state: Mutex<State>,
 }
@@ -70,6 +74,7 @@ impl ClientError for RouteError {
 impl Cluster {
     /// No pools yet.
     pub fn new(config: Config, metrics: Metrics) -> Self {
+        let budget = config.servers.map(Budget::new);
         let state = State {
             config,
             pools: BTreeMap::new(),
@@ -77,6 +82,7 @@ impl Cluster {
         };
         Self(Arc::new(Inner {
             metrics,
+            budget,
             state: Mutex::new(state),
         }))
     }
@@ -120,14 +126,17 @@ impl Cluster {
             host: target.host().host.to_string(),
             port: target.host().port,
         });
-        let pool = Pool::new(
-            ServerManager::new(target.clone()),
-            config.pool,
-            metrics.clone(),
-        )?;
+        let manager = ServerManager::new(target.clone());
+        let pool = match &self.0.budget {
+            Some(budget) => Pool::sharing(budget, manager, config.pool, metrics.clone())?,
+            None => Pool::new(manager, config.pool, metrics.clone())?,
+        };
         let watched = pool.clone();
         metrics.watch(move || watched.status());
-        Ok(Arc::new(PoolHandle::new(name, pool, metrics, target)))
+        let proxy = self.0.metrics.proxy();
+        Ok(Arc::new(PoolHandle::new(
+            name, pool, metrics, proxy, target,
+        )))
     }
 
     /// Forgets a pool whose login PostgreSQL itself refused, so that a database that does not exist leaves nothing. An

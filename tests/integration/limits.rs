@@ -346,3 +346,65 @@ async fn a_pool_without_clients_goes_and_comes_again() {
     }
     assert_eq!(client.value("SELECT 2").await, "2");
 }
+
+/// Two pools of three under one limit of two: each gets its turn, and PostgreSQL never sees more than two.
+#[tokio::test]
+async fn all_pools_share_so_many_servers() {
+    let server = Postgres::own(Options::default()).await;
+    let databases = [server.database().await, server.database().await];
+    let settings = [
+        ("POOLWATCH_LIMITS__SERVERS", "2"),
+        ("POOLWATCH_POOL__SIZE", "3"),
+        ("POOLWATCH_POOL__TIMEOUT", "700ms"),
+    ];
+    let first = &databases[0];
+    let sidecar = Sidecar::start_with(first, &first.url, &[], &settings).await;
+    let address = sidecar.proxy_addr();
+    let mut clients = Vec::new();
+    for database in [0, 0, 1, 1] {
+        clients.push(Raw::login(address, &databases[database].name).await);
+    }
+    let watcher = server.connect("postgres").await;
+    // Idle ones make room, without anybody's noticing.
+    for _ in 0..5 {
+        for client in &mut clients {
+            assert_eq!(tags(&client.ask(&query("SELECT 1")).await), "TDCZ");
+            let seen = "SELECT count(*) FROM pg_stat_activity WHERE application_name = '' \
+                        AND datname LIKE 'test_%' AND backend_type = 'client backend'";
+            // One that makes room is told goodbye, and takes a moment to end.
+            eventually(LIMIT, || async {
+                let count: i64 = watcher.query_one(seen, &[]).await.unwrap().get(0);
+                if count <= 2 {
+                    Ok(())
+                } else {
+                    Err(format!("{count} servers"))
+                }
+            })
+            .await;
+        }
+    }
+    // Both are busy: the other pool's client waits, within its timeout.
+    clients[0].rows("BEGIN").await;
+    clients[1].rows("BEGIN").await;
+    let started = Instant::now();
+    let told = clients[2].ask(&query("SELECT 1")).await;
+    let error = told.iter().find(|message| message.tag == 'E').unwrap();
+    assert_eq!(error.code(), "53300");
+    let text = "limit of 2 connections over all pools reached";
+    assert!(error.text().contains(text), "{}", error.text());
+    assert!(started.elapsed() >= Duration::from_millis(700));
+    assert_eq!(rejections(&sidecar.scrape().await, "servers"), 1.0);
+    // One comes back in time: it is closed for who waits.
+    clients[2].send(&query("SELECT 2")).await;
+    let waits = || async {
+        sidecar
+            .scrape()
+            .await
+            .sum("db_client_connection_pending_requests", &[])
+            == 1.0
+    };
+    eventually(LIMIT, waits).await;
+    clients[0].rows("COMMIT").await;
+    assert_eq!(tags(&clients[2].until('Z').await), "TDCZ");
+    clients[1].rows("COMMIT").await;
+}
