@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
 use crate::clients::Clients;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, OwnServers};
 use crate::config::Settings;
 use crate::control::Control;
 use crate::http::{self, HttpState, Latch, Readiness};
@@ -91,6 +91,11 @@ impl App {
         };
         let proxy = Proxy::new(parts::proxy(&settings), proxy_parts);
         let control = parts::control(&upstream, &settings, &metrics)?;
+        let own = control.clone();
+        cluster.set_own_servers(OwnServers {
+            database: upstream.database.clone(),
+            close_idle: Arc::new(move || own.close_idle()),
+        });
         let readiness = Readiness::new();
         let app = Self {
             settings: Mutex::new(settings),

@@ -33,6 +33,8 @@ pub struct PoolHandle {
     target: Target,
     /// A login came through: the database is there, and the figures are kept.
     proven: AtomicBool,
+    /// How many commands keep it from giving servers.
+    holds: Mutex<usize>,
     bases: Mutex<HashMap<Requested, Arc<Base>>>,
 }
 
@@ -104,6 +106,7 @@ impl PoolHandle {
             proxy,
             target,
             proven: AtomicBool::new(false),
+            holds: Mutex::default(),
             bases: Mutex::default(),
         }
     }
@@ -111,6 +114,21 @@ impl PoolHandle {
     /// `user@host:port/database`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Grants nothing until as many [`release`](Self::release)s. Those who ask wait, in their order.
+    pub(super) fn hold(&self) {
+        let mut holds = self.holds.lock();
+        *holds += 1;
+        self.pool.pause();
+    }
+
+    pub(super) fn release(&self) {
+        let mut holds = self.holds.lock();
+        *holds -= 1;
+        if *holds == 0 {
+            self.pool.resume();
+        }
     }
 
     pub(super) fn prove(&self) {

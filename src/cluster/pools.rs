@@ -45,6 +45,23 @@ struct State {
     config: Config,
     pools: BTreeMap<(String, String), Arc<PoolHandle>>,
     closed: bool,
+    /// The servers through which poolwatch itself asks.
+    own: Option<OwnServers>,
+}
+
+/// Servers that belong to no pool of the cluster.
+#[derive(Clone)]
+pub struct OwnServers {
+    /// The database they are connected to.
+    pub database: String,
+    /// Closes those that are idle.
+    pub close_idle: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl std::fmt::Debug for OwnServers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("OwnServers").field(&self.database).finish()
+    }
 }
 
 /// Why there is no pool for a login.
@@ -79,6 +96,7 @@ impl Cluster {
             config,
             pools: BTreeMap::new(),
             closed: false,
+            own: None,
         };
         Self(Arc::new(Inner {
             metrics,
@@ -165,6 +183,18 @@ impl Cluster {
         if status.permits_in_use == 0 && status.live() == 0 && Arc::strong_count(pool) <= 2 {
             state.pools.retain(|_, known| !Arc::ptr_eq(known, pool));
             self.0.metrics.forget_pool(pool.name());
+        }
+    }
+
+    /// Names the servers that are in the way of a command as those of the pools are.
+    pub fn set_own_servers(&self, own: OwnServers) {
+        self.0.state.lock().own = Some(own);
+    }
+
+    pub(super) fn close_own_idle(&self, database: &str) {
+        let own = self.0.state.lock().own.clone();
+        if let Some(own) = own.filter(|own| own.database == database) {
+            (own.close_idle)();
         }
     }
 

@@ -16,6 +16,7 @@ use crate::tls::ServerTls;
 
 mod client_side;
 mod control;
+mod databases;
 mod demand;
 mod handshake;
 mod limits;

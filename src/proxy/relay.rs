@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use tokio::io::AsyncWrite;
 
+use super::Shared;
 use super::client_side::Looked;
 use super::demand::DemandError;
 use super::server_side::{Scanned, ServerJunk, Told};
@@ -110,6 +111,11 @@ impl Session {
             let scanned = self.traffic.scan_client(self.now, &self.pool.metrics);
             if rested && !self.traffic.pipeline.is_empty() {
                 self.registration.set_state(ClientState::Active);
+            }
+            if let Some(database) = self.traffic.vacates.take() {
+                // Before the command goes: PostgreSQL would wait for our idle servers.
+                let Shared { cluster, tasks, .. } = &*self.context;
+                self.traffic.vacated = Some(cluster.vacate(&database, tasks));
             }
             if !self.send_marked(cx, server)? {
                 return Ok(moved);

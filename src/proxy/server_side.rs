@@ -129,6 +129,7 @@ impl Traffic {
                 self.on_statement_end(sent, true, told);
             }
             Reply::StatementFailed(failure) => {
+                self.vacated = None;
                 let message = self.message(header);
                 let fatal = matches!(error_field(message, b'V'), Some(b"FATAL" | b"PANIC"));
                 let sqlstate = error_field(message, b'C').unwrap_or_default();
@@ -176,6 +177,7 @@ impl Traffic {
     }
 
     fn on_statement_end(&mut self, sent: Instant, ok: bool, told: &Told<'_>) {
+        self.vacated = None;
         let started = sent.max(self.last_done);
         // The wait for a server is a phase of its own, told by the pool.
         let running = started.max(self.leased);

@@ -12,6 +12,7 @@ use super::phase::Phase;
 use super::pins::Pins;
 use super::pipeline::Pipeline;
 use super::prepared::Prepared;
+use crate::cluster::Vacated;
 use crate::pgwire::{Inbox, Replies};
 use crate::sql::StateScan;
 
@@ -58,6 +59,10 @@ pub(super) struct Traffic {
     pub(super) message_limit: usize,
     /// The request that runs was cancelled for its time; what its client can do about it.
     pub(super) overdue: Option<String>,
+    /// A database that the statement at the mark needs to itself.
+    pub(super) vacates: Option<String>,
+    /// It is kept free until that statement has ended.
+    pub(super) vacated: Option<Vacated>,
 }
 
 impl Traffic {
@@ -84,6 +89,8 @@ impl Traffic {
             touched: false,
             message_limit: usize::MAX,
             overdue: None,
+            vacates: None,
+            vacated: None,
         }
     }
 

@@ -6,6 +6,7 @@ mod support;
 mod backend_auth;
 mod bench;
 mod cancels;
+mod databases;
 mod demo;
 mod failures;
 mod figures;
