@@ -17,6 +17,9 @@ use crate::tls::{Encryption, Stream};
 /// No message of a login is longer than this.
 const LOGIN_MESSAGE: usize = 1 << 16;
 
+/// So many bytes of a login's notices are kept; what is beyond is dropped.
+const NOTICES_AT_MOST: usize = 1 << 14;
+
 impl Server {
     /// Opens a connection and logs in; hosts are tried in order, within one limit. A host that does not answer uses up its
     /// share of the time, not that of those behind it.
@@ -105,7 +108,11 @@ async fn connect_as(
     send_startup(&mut stream, target, minor).await?;
     authenticate(&mut stream, target).await?;
     *phase = Phase::Ready;
-    let (key, parameters) = read_greeting(&mut stream).await?;
+    let Greeting {
+        key,
+        parameters,
+        notices,
+    } = read_greeting(&mut stream).await?;
     let route = Route {
         host: host.clone(),
         peer: peer.clone(),
@@ -125,6 +132,7 @@ async fn connect_as(
         key.process_id,
         Cancels::new(token),
         parameters,
+        notices.into(),
     ))
 }
 
@@ -150,13 +158,22 @@ async fn send_startup(
     send(stream, &packet).await
 }
 
-/// What follows a login: parameters, the cancel key, ReadyForQuery.
-async fn read_greeting(stream: &mut Stream) -> Result<(CancelKey, Parameters), ConnectError> {
+/// What a server says after a login.
+struct Greeting {
+    key: CancelKey,
+    parameters: Parameters,
+    /// Whole messages, as they came.
+    notices: Vec<u8>,
+}
+
+/// What follows a login: parameters, the cancel key, notices, ReadyForQuery.
+async fn read_greeting(stream: &mut Stream) -> Result<Greeting, ConnectError> {
     let mut key = CancelKey {
         process_id: 0,
         secret: Box::default(),
     };
     let mut parameters = Parameters::default();
+    let mut notices = Vec::new();
     loop {
         let (tag, body) = read_message(stream).await?;
         match tag {
@@ -178,8 +195,20 @@ async fn read_greeting(stream: &mut Stream) -> Result<(CancelKey, Parameters), C
                     secret: secret.into(),
                 };
             }
+            backend::NOTICE if notices.len() + HEADER + body.len() <= NOTICES_AT_MOST => {
+                let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
+                notices.push(tag);
+                notices.extend_from_slice(&length.to_be_bytes());
+                notices.extend_from_slice(&body);
+            }
             backend::NOTICE => {}
-            backend::READY_FOR_QUERY => return Ok((key, parameters)),
+            backend::READY_FOR_QUERY => {
+                return Ok(Greeting {
+                    key,
+                    parameters,
+                    notices,
+                });
+            }
             tag => return Err(unexpected(tag, &body)),
         }
     }

@@ -9,7 +9,7 @@ use super::handshake::{Login, handshake};
 use super::session::Session;
 use super::{PoolMode, Shared, replication};
 use crate::auth::{AuthError, Identity};
-use crate::backend::{ConnectError, Lease};
+use crate::backend::{ConnectError, Lease, Server};
 use crate::clients::{ClientAddr, ClientGuard, ClientInfo, ClientState, TooManyClients};
 use crate::cluster::{Base, CheckoutFailure, PoolHandle, RouteError};
 use crate::error::{Class, ClientError};
@@ -272,14 +272,16 @@ async fn greet(
         registration,
         kind,
     } = admitted;
+    // The server that is this client's until it leaves, as if it had connected there.
     let own_server = match &kind {
         Kind::Session(_, held) => held
             .as_ref()
             .filter(|_| shared.settings.mode == PoolMode::Session)
-            .map(|lease| lease.server_ref().process_id()),
-        Kind::Replication(server) => Some(server.process_id()),
+            .map(|lease| lease.server_ref()),
+        Kind::Replication(server) => Some(&**server),
     };
-    let registered = shared.controls.register(minor, own_server);
+    let process_id = own_server.map(Server::process_id);
+    let registered = shared.controls.register(minor, process_id);
     let mut replies = Replies::default();
     let unknown: Vec<&str> = parameters
         .0
@@ -291,6 +293,7 @@ async fn greet(
         replies.negotiate_protocol_version(minor.min(MINOR), &unknown);
     }
     replies.authentication_ok();
+    replies.pass(own_server.map(Server::start_notices).unwrap_or_default());
     let reported: Vec<(String, String)> = match &kind {
         Kind::Session(base, _) => base.reported().to_vec(),
         Kind::Replication(server) => server
