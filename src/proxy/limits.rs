@@ -233,6 +233,20 @@ impl Session {
         control.take_overdue(self.registration.activity())
     }
 
+    /// Whether an idle client has not even read its answer for too long: then it cannot be told why its session ends.
+    pub(super) fn is_overdue(&self) -> bool {
+        let overdue = self.overdue();
+        if let Some(overdue) = overdue {
+            self.context.metrics.limit_rejected(overdue.counted());
+            tracing::warn!(
+                pool = self.pool.name(),
+                limit = overdue.counted().label(),
+                "session ended: the client does not read"
+            );
+        }
+        overdue.is_some()
+    }
+
     /// Acts on what has lasted too long, while this session has a server: its query is cancelled, or the two part.
     #[inline]
     pub(super) fn heed_limits(&mut self, server: &Server) -> Option<Parting> {

@@ -371,15 +371,18 @@ impl Session {
                 return Poll::Ready(Some(passed));
             }
             self.registered.control.register(cx.waker());
-            match self.registered.control.stopping() || self.overdue().is_some() {
+            match self.registered.control.stopping() {
                 true => Poll::Ready(None),
+                false if self.is_overdue() => {
+                    Poll::Ready(Some(Err(std::io::ErrorKind::TimedOut.into())))
+                }
                 false => Poll::Pending,
             }
         });
         if let Some(passed) = passed.await {
             return passed;
         }
-        // What it does not read now it had the time to: neither a stop nor a limit waits for it.
+        // What it does not read now it had the time to: the stop does not wait for it.
         tokio::time::timeout(GOODBYE, poll_fn(|cx| self.poll_pass(cx)))
             .await
             .unwrap_or(Err(std::io::ErrorKind::TimedOut.into()))

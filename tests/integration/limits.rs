@@ -109,24 +109,45 @@ async fn the_shorter_limit_of_a_connect_counts() {
 async fn a_client_that_does_not_read_does_not_hold_the_stop() {
     let database = Postgres::shared().await.database().await;
     let mut sidecar = Sidecar::start(&database).await;
-    let mut client = Raw::login_narrow(sidecar.proxy_addr(), &database.name).await;
-    // Until an answer cannot be sent: every buffer between is full, and the server is back in its pool.
-    for number in 1.. {
-        client.send(&query("SELECT repeat('x', 5000)")).await;
-        let answered = || async { Figures::now(&sidecar).await.transactions == f64::from(number) };
-        let limit = Duration::from_secs(1);
-        let waited = tokio::time::timeout(limit, eventually(LIMIT, answered)).await;
-        if waited.is_err() {
-            break;
-        }
-    }
-    assert_eq!(Figures::now(&sidecar).await.used, 0.0);
+    let client = fill(&sidecar, &database.name).await;
     let started = Instant::now();
     sidecar.signal(Signal::SIGTERM);
     assert_eq!(sidecar.wait_exit(LIMIT).await, Exit { code: Some(0) });
     let took = started.elapsed();
     assert!(took < Duration::from_secs(10), "{took:?}");
     drop(client);
+}
+
+/// One that does not read is idle as well, though it cannot be told.
+#[tokio::test]
+async fn an_idle_client_that_does_not_read_is_sent_away() {
+    let database = Postgres::shared().await.database().await;
+    let settings = [("POOLWATCH_LIMITS__IDLE_CLIENT", "3s")];
+    let sidecar = Sidecar::start_with(&database, &database.url, &[], &settings).await;
+    let mut client = fill(&sidecar, &database.name).await;
+    eventually(LIMIT, || async {
+        let scrape = sidecar.scrape().await;
+        rejections(&scrape, "idle_client") == 1.0 && scrape.sum("poolwatch_clients", &[]) == 0.0
+    })
+    .await;
+    assert!(client.drain().await);
+}
+
+/// A client whose last answer cannot be sent, because it reads nothing: every buffer between is full, and the server is
+/// back in its pool.
+async fn fill(sidecar: &Sidecar, database: &str) -> Raw {
+    let mut client = Raw::login_narrow(sidecar.proxy_addr(), database).await;
+    for number in 1.. {
+        client.send(&query("SELECT repeat('x', 5000)")).await;
+        let answered = || async { Figures::now(sidecar).await.transactions == f64::from(number) };
+        let limit = Duration::from_secs(1);
+        let waited = tokio::time::timeout(limit, eventually(LIMIT, answered)).await;
+        if waited.is_err() {
+            break;
+        }
+    }
+    assert_eq!(Figures::now(sidecar).await.used, 0.0);
+    client
 }
 
 fn rejections(scrape: &Scrape, limit: &str) -> f64 {

@@ -14,8 +14,11 @@ use crate::pool::{Budget, CheckoutError, CloseReason, Config, Pool};
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// A pool and its world.
+type Member = (Pool<Fake>, Arc<World>);
+
 /// Two pools under one limit, each with a world of its own.
-fn two(limit: usize, config: Config) -> (Budget, [(Pool<Fake>, Arc<World>); 2]) {
+fn two(limit: usize, config: Config) -> (Budget, [Member; 2]) {
     let budget = Budget::new(limit);
     let pools = [(), ()].map(|()| {
         let world = Arc::<World>::default();
