@@ -100,6 +100,14 @@ impl Session {
             self.registration.set_state(ClientState::Active);
         }
         self.registered.control.runs_on(lease.server().cancels());
+        // From here on a request goes to the server. One that came before, while the server was made ready, has found none.
+        if self.registered.control.take_cancel() && !self.traffic.from_client.is_empty() {
+            self.registered.control.runs_nowhere();
+            self.part(&Parting::Settled, lease);
+            self.registration.set_state(ClientState::Idle);
+            self.refuse_cancelled();
+            return true;
+        }
         lease.server().mark_busy();
         let parting = self.relay(lease.server()).await;
         self.registered.control.runs_nowhere();
@@ -188,6 +196,8 @@ impl Session {
     /// A server for the request that waits. `None` when the client was told why there is none and the session goes on;
     /// an error when it is over.
     async fn lease(&mut self) -> Option<Result<Lease, ()>> {
+        // One that came while nothing was asked was for a request that had ended.
+        self.registered.control.take_cancel();
         if let Some(checkout) = self.pool.pool.try_checkout() {
             let mut lease = Lease::new(checkout);
             if lease.server().applied() == self.base.id() {
@@ -202,8 +212,6 @@ impl Session {
 
     async fn lease_slowly(&mut self) -> Option<Result<Lease, ()>> {
         self.registration.set_state(ClientState::Waiting);
-        // One that came while nothing was asked was for a request that had ended.
-        self.registered.control.take_cancel();
         let waited = self.wait_for_lease().await;
         self.registration.set_state(ClientState::Idle);
         match waited {
@@ -221,11 +229,7 @@ impl Session {
             Waited::Failed(error) => {
                 self.refuse(error.class(), error.sqlstate(), &error.client_message())
             }
-            Waited::Cancelled => self.refuse(
-                Class::Cancelled,
-                Class::Cancelled.sqlstate(),
-                "canceling statement due to user request",
-            ),
+            Waited::Cancelled => self.refuse_cancelled(),
             Waited::Stopping => {
                 self.end_stopping().await;
                 Some(Err(()))
@@ -285,6 +289,11 @@ impl Session {
                 )
             }
         }
+    }
+
+    fn refuse_cancelled(&mut self) -> Option<Result<Lease, ()>> {
+        let text = "canceling statement due to user request";
+        self.refuse(Class::Cancelled, Class::Cancelled.sqlstate(), text)
     }
 
     /// Tells the client why its request was not served and skips the request.

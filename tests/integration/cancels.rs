@@ -222,3 +222,37 @@ async fn a_cancelled_wait_is_counted_as_such() {
     assert_eq!(waiter.value("SELECT 2").await, "2");
     Figures::settled(&sidecar, &database, 0).await;
 }
+
+/// From the client's view its query runs from the moment it was sent: also while its server is given its parameters.
+#[tokio::test]
+async fn a_cancel_while_the_server_is_made_ready_counts_too() {
+    let server = Postgres::shared().await;
+    let database = server.database().await;
+    let faults = Faults::before(server.port()).await;
+    let mut settings = ONE.to_vec();
+    settings.push(("POOLWATCH_POOL__PRE_PING_AFTER", "1h"));
+    let url = faults.through(&database.url);
+    let sidecar = Sidecar::start_with(&database, &url, &[], &settings).await;
+    let address = sidecar.proxy_addr();
+    let mut clients = Vec::new();
+    for name in ["one", "two"] {
+        let parameters = [("application_name", name)];
+        let mut client = Raw::login_with(address, &database.name, &parameters).await;
+        assert_eq!(client.value("SHOW application_name").await, name);
+        clients.push(client);
+    }
+    let pid = clients[1].value("SELECT pg_backend_pid()").await;
+    // The server has the second one's name; the first one's is half a second away, and then its query.
+    faults.set(Trouble::Delay(Duration::from_millis(250)));
+    clients[0].send(&query("SELECT pg_sleep(71)")).await;
+    eventually(LIMIT, || async { Figures::now(&sidecar).await.used == 1.0 }).await;
+    cancel(address, &key(&clients[0])).await;
+    let told = clients[0].until('Z').await;
+    assert_eq!(failure(&told).as_deref(), Some("57014"));
+    // One that comes while nothing is asked is for nothing.
+    cancel(address, &key(&clients[0])).await;
+    faults.set(Trouble::None);
+    assert_eq!(clients[0].value("SELECT pg_backend_pid()").await, pid);
+    assert_eq!(clients[1].value("SHOW application_name").await, "two");
+    Figures::settled(&sidecar, &database, 0).await;
+}
