@@ -56,8 +56,15 @@ async fn running(database: &Database, text: &str, count: i64) {
 /// sent as soon as the server is free. A request that PostgreSQL receives late would hit the second.
 #[tokio::test]
 async fn a_cancel_never_hits_another_clients_query() {
+    // On one thread and on two, which take turns with the sessions.
+    tokio::join!(race("1"), race("2"));
+}
+
+async fn race(threads: &str) {
     let database = Postgres::shared().await.database().await;
-    let sidecar = Sidecar::start_with(&database, &database.url, &[], &ONE).await;
+    let mut settings = ONE.to_vec();
+    settings.push(("POOLWATCH_THREADS__DATA", threads));
+    let sidecar = Sidecar::start_with(&database, &database.url, &[], &settings).await;
     let address = sidecar.proxy_addr();
     let mut first = Raw::login(address, &database.name).await;
     let mut second = Raw::login(address, &database.name).await;
