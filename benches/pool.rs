@@ -71,7 +71,13 @@ fn uncontended(c: &mut Criterion) {
     runtime.block_on(async { drop(pool.checkout().await.expect("a connection")) });
     group.bench_function("poolwatch_try_checkout", |bencher| {
         let _inside = runtime.enter();
-        bencher.iter(|| black_box(pool.try_checkout().expect("an idle connection").0[0]));
+        bencher.iter(|| {
+            black_box(
+                pool.try_checkout(tokio::time::Instant::now())
+                    .expect("an idle connection")
+                    .0[0],
+            )
+        });
     });
     group.bench_function("poolwatch_checkout", |bencher| {
         bencher
@@ -123,7 +129,7 @@ fn contended(c: &mut Criterion) {
             contend(rounds, move || {
                 let pool = pool.clone();
                 async move {
-                    let conn = match pool.try_checkout() {
+                    let conn = match pool.try_checkout(tokio::time::Instant::now()) {
                         Some(conn) => conn,
                         None => pool.checkout().await.expect("a connection"),
                     };

@@ -164,6 +164,10 @@ pub(super) fn proxy(settings: &Settings) -> proxy::Config {
             ResetOnReturn::Commit => OpenTransaction::Commit,
             ResetOnReturn::None => OpenTransaction::Close,
         },
+        statements: proxy::StatementLimits {
+            server: settings.pool.max_prepared_statements as usize,
+            client: settings.pool.max_client_prepared_statements as usize,
+        },
         reset_always: settings.pool.server_reset == ServerReset::Always,
         limits: proxy::Limits {
             idle_client: settings.limits.idle_client,

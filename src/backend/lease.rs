@@ -155,6 +155,7 @@ async fn restore(server: &mut Server, mut remains: Remains) -> Result<(), Restor
     if remains.reset {
         run(server, "DISCARD ALL").await?;
         server.set_applied(0);
+        server.copies().forget();
     }
     Ok(())
 }

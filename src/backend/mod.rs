@@ -6,21 +6,25 @@
 mod authenticate;
 mod cancels;
 mod connect;
+mod copies;
 mod error;
 mod lease;
 mod manager;
 mod parameters;
 mod query;
 mod server;
+mod statement;
 mod target;
 #[cfg(test)]
 mod tests;
 mod transport;
 
 pub use cancels::{Aim, Cancels};
+pub use copies::{Copies, Place};
 pub use error::{ConnectError, HangUp, Phase, QueryError, ServerError};
 pub use lease::{Lease, OpenTransaction, Remains, RestoreError};
 pub use manager::ServerManager;
 pub use parameters::Parameters;
 pub use server::{Server, TxStatus};
+pub use statement::{Statement, Statements, Variant};
 pub use target::{CancelToken, Protocol, Target};

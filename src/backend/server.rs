@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::task::coop::unconstrained;
 
 use super::cancels::Cancels;
+use super::copies::Copies;
 use super::error::HangUp;
 use super::parameters::Parameters;
 use crate::pgwire::{HEADER, Header, Inbox, ServerMessage, backend, cstr, frontend};
@@ -55,6 +56,8 @@ pub struct Server {
     notices: Box<[u8]>,
     /// Which client's parameters it has; 0 is nobody's in particular.
     applied: u64,
+    /// The prepared statements it has for clients to share.
+    copies: Copies,
     status: TxStatus,
     /// It has answered everything, and nobody has looked at it since.
     just_answered: bool,
@@ -82,6 +85,7 @@ impl Server {
             parameters,
             notices,
             applied: 0,
+            copies: Copies::default(),
             status: TxStatus::Idle,
             just_answered: false,
             busy: false,
@@ -131,6 +135,12 @@ impl Server {
     /// It has this client's parameters now; 0 if that is not known any more.
     pub fn set_applied(&mut self, client: u64) {
         self.applied = client;
+    }
+
+    /// The prepared statements it has for clients to share.
+    #[inline]
+    pub fn copies(&mut self) -> &mut Copies {
+        &mut self.copies
     }
 
     /// Where it stands.

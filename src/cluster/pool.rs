@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::base::{Base, BaseError, requested};
-use crate::backend::{Lease, Server, ServerError, ServerManager, Target};
+use crate::backend::{Lease, Server, ServerError, ServerManager, Statements, Target};
 use crate::error::{Class, ClientError, chain};
 use crate::metrics::{Limit, PoolMetrics, ProxyMetrics};
 use crate::pgwire::{ServerMessage, StartupParameters};
@@ -30,6 +30,8 @@ pub struct PoolHandle {
     pub metrics: Arc<PoolMetrics>,
     /// Where limits are counted.
     proxy: Arc<ProxyMetrics>,
+    /// The prepared statements that its clients share.
+    pub statements: Statements,
     target: Target,
     /// A login came through: the database is there, and the figures are kept.
     proven: AtomicBool,
@@ -104,6 +106,7 @@ impl PoolHandle {
             pool,
             metrics,
             proxy,
+            statements: Statements::default(),
             target,
             proven: AtomicBool::new(false),
             holds: Mutex::default(),

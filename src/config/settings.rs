@@ -129,6 +129,8 @@ pub struct Pool {
     pub server_reset: ServerReset,
     pub reset_timeout: Duration,
     pub max_pools: u32,
+    pub max_prepared_statements: u32,
+    pub max_client_prepared_statements: u32,
 }
 
 impl Default for Pool {
@@ -148,6 +150,8 @@ impl Default for Pool {
             server_reset: ServerReset::Pinned,
             reset_timeout: Duration::from_secs(5),
             max_pools: 100,
+            max_prepared_statements: 256,
+            max_client_prepared_statements: 10_000,
         }
     }
 }

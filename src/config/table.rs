@@ -295,6 +295,20 @@ pub static ROWS: &[Row] = &[
         "How many pools there may be, one for each user and database; a login that needs one more is refused."
     ),
     row!(
+        pool.max_prepared_statements,
+        "statements",
+        restart,
+        [],
+        "How many named prepared statements are kept on each server, for all clients to share, in transaction pooling; the one used least lately is closed and prepared again when it is needed. 0 shares none: a client with a named statement keeps its server."
+    ),
+    row!(
+        pool.max_client_prepared_statements,
+        "statements",
+        restart,
+        [],
+        "How many named prepared statements of one client are shared. With more it keeps its server."
+    ),
+    row!(
         limits.clients_per_user,
         "clients",
         restart,

@@ -3,15 +3,19 @@
 //!
 //! Source for all of it: PostgreSQL documentation, "Message Formats" and "Message Flow" (protocol 3.0 to 3.2).
 
+mod description;
 mod fields;
 mod frame;
 mod inbox;
+mod outbox;
 mod replies;
 mod startup;
 
+pub use description::{Description, DescriptionReader};
 pub use fields::ServerMessage;
 pub use frame::{FrameError, HEADER, Header, backend, cstr, frontend};
 pub use inbox::Inbox;
+pub use outbox::Outbox;
 pub use replies::{Replies, Severity};
 pub use startup::{
     CancelKey, MAX_SECRET, MAX_STARTUP, MINOR, StartupError, StartupPacket, StartupParameters,

@@ -1,5 +1,6 @@
 //! Messages that poolwatch itself owes a client: built here, byte by byte, so that lengths are filled in one place.
 
+use super::Outbox;
 use super::frame::backend;
 
 /// How grave an error is for the client's connection.
@@ -22,12 +23,12 @@ impl Severity {
 
 /// A buffer of replies to one client.
 #[derive(Debug, Default)]
-pub struct Replies(Vec<u8>);
+pub struct Replies(Outbox);
 
 impl Replies {
     /// The bytes to send.
     pub fn bytes(&self) -> &[u8] {
-        &self.0
+        self.0.bytes()
     }
 
     /// Whether there is nothing to send.
@@ -38,18 +39,12 @@ impl Replies {
 
     /// Forgets the first `count` bytes, which were sent.
     pub fn consume(&mut self, count: usize) {
-        if count == self.0.len() {
-            // An idle session holds no memory.
-            self.0 = Vec::new();
-        } else {
-            self.0.drain(..count);
-        }
+        self.0.consume(count);
     }
 
-    /// Bytes of somebody else's, to stand before what is owed next.
-    pub fn pass(&mut self, bytes: &[u8]) -> &mut Self {
-        self.0.extend_from_slice(bytes);
-        self
+    /// Appends messages of a server's as they are.
+    pub fn pass(&mut self, messages: &[u8]) {
+        self.0.extend(messages);
     }
 
     /// AuthenticationOk.
@@ -119,13 +114,24 @@ impl Replies {
         })
     }
 
+    /// ParameterDescription with this body.
+    pub fn parameter_description(&mut self, parameters: &[u8]) -> &mut Self {
+        self.message(backend::PARAMETER_DESCRIPTION, |body| {
+            body.extend_from_slice(parameters);
+        })
+    }
+
+    /// ErrorResponse with these fields, which come in pieces.
+    pub fn error_of(&mut self, fields: &[&[u8]]) -> &mut Self {
+        self.message(backend::ERROR, |body| {
+            for piece in fields {
+                body.extend_from_slice(piece);
+            }
+        })
+    }
+
     fn message(&mut self, tag: u8, fill: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
-        self.0.push(tag);
-        let length_at = self.0.len();
-        self.0.extend_from_slice(&[0; 4]);
-        fill(&mut self.0);
-        let length = u32::try_from(self.0.len() - length_at).unwrap_or(u32::MAX);
-        self.0[length_at..length_at + 4].copy_from_slice(&length.to_be_bytes());
+        self.0.message(tag, 0, fill);
         self
     }
 }

@@ -43,8 +43,7 @@ enum Verdict {
 }
 
 impl<M: bb8::ManageConnection> Shared<M> {
-    pub(super) fn try_checkout(self: &Arc<Self>) -> Option<Checkout<M>> {
-        let started = Instant::now();
+    pub(super) fn try_checkout(self: &Arc<Self>, now: Instant) -> Option<Checkout<M>> {
         if !self.gate.try_acquire() {
             return None;
         }
@@ -54,18 +53,14 @@ impl<M: bb8::ManageConnection> Shared<M> {
         }
         let mut lease = Lease::new(permit);
         lease.hold(self.take()?);
-        match self.inspect(lease.entry_mut(), started) {
-            Verdict::Ready => {}
-            Verdict::ReadyUnpinged => self.tell_ping(PrePing::Skipped),
-            Verdict::Ping | Verdict::Stale(_) | Verdict::HungUp => {
-                lease.untake();
-                return None;
-            }
+        if !self.is_ready(lease.entry_mut(), now) {
+            lease.untake();
+            return None;
         }
-        let checkout = Checkout::new(lease);
+        let checkout = Checkout::new(lease, now);
         self.tell(PoolEvent::CheckedOut {
             outcome: Outcome::Direct,
-            took: started.elapsed(),
+            took: Duration::ZERO,
         });
         Some(checkout)
     }
@@ -74,16 +69,23 @@ impl<M: bb8::ManageConnection> Shared<M> {
         self: &Arc<Self>,
         limit: Duration,
     ) -> Result<Checkout<M>, CheckoutError<M::Error>> {
-        let mut call = Call {
-            shared: self,
-            started: Instant::now(),
-            outcome: Outcome::Cancelled,
-        };
-        match self.checkout_lease(limit).await {
-            Ok((lease, outcome)) => {
-                call.outcome = outcome;
-                Ok(Checkout::new(lease))
-            }
+        self.enter(limit).await?.finish().await
+    }
+
+    /// Through the gate, after waiting for it if need be.
+    pub(super) async fn enter(
+        self: &Arc<Self>,
+        limit: Duration,
+    ) -> Result<Entered<M>, CheckoutError<M::Error>> {
+        let mut call = Call::start(self);
+        match self.pass(limit, call.started).await {
+            Ok((outcome, now)) => Ok(Entered {
+                lease: Lease::new(Permit::granted(self)),
+                call,
+                outcome,
+                now,
+                limit,
+            }),
             Err(error) => {
                 call.outcome = error.outcome();
                 Err(error)
@@ -91,32 +93,86 @@ impl<M: bb8::ManageConnection> Shared<M> {
         }
     }
 
-    async fn checkout_lease(
-        self: &Arc<Self>,
+    /// On success the caller owns a permit, since the moment that is returned.
+    async fn pass(
+        &self,
         limit: Duration,
-    ) -> Result<(Lease<M>, Outcome), CheckoutError<M::Error>> {
-        let started = Instant::now();
-        let outcome = self.enter(limit).await?;
-        let mut lease = Lease::new(Permit::granted(self));
-        match self.take() {
-            Some(held) => {
-                lease.hold(held);
-                self.check(&mut lease).await?;
-            }
-            None => match self.room(started, limit).await? {
-                Found::Room(room) => self.connect(&mut lease, room).await?,
-                Found::Waited(Some(held), _) => {
-                    lease.hold(held);
-                    self.check(&mut lease).await?;
-                    return Ok((lease, Outcome::Waited));
-                }
-                Found::Waited(None, room) => {
-                    self.connect(&mut lease, room).await?;
-                    return Ok((lease, Outcome::Waited));
-                }
-            },
+        started: Instant,
+    ) -> Result<(Outcome, Instant), CheckoutError<M::Error>> {
+        if self.gate.is_closed() {
+            return Err(CheckoutError::Closed);
         }
-        Ok((lease, outcome))
+        if self.gate.try_acquire() {
+            return Ok((Outcome::Direct, started));
+        }
+        let mut waiting = Waiting::start(self, started);
+        let refused = self.gate.acquire(limit).await;
+        let now = Instant::now();
+        waiting.granted = refused.is_ok();
+        waiting.ended = Some(now);
+        drop(waiting);
+        let waited = now.saturating_duration_since(started);
+        match refused {
+            Ok(()) => Ok((Outcome::Waited, now)),
+            Err(Refused::Closed) => Err(CheckoutError::Closed),
+            Err(Refused::Timeout) if self.gate.is_paused() => Err(CheckoutError::Paused { waited }),
+            Err(Refused::Timeout) => Err(self.timed_out(waited)),
+        }
+    }
+
+    /// Whether an idle connection can be handed out without a round trip.
+    fn is_ready(&self, entry: &mut Entry<M::Connection>, now: Instant) -> bool {
+        match self.inspect(entry, now) {
+            Verdict::Ready => true,
+            Verdict::ReadyUnpinged => {
+                self.tell_ping(PrePing::Skipped);
+                true
+            }
+            Verdict::Ping | Verdict::Stale(_) | Verdict::HungUp => false,
+        }
+    }
+
+    fn timed_out(&self, waited: Duration) -> CheckoutError<M::Error> {
+        let (size, _) = self.outline.get();
+        let counts = self.gauges.counts();
+        let overflow = (counts.live + counts.connecting).cast_signed() - size.cast_signed();
+        CheckoutError::Timeout {
+            size,
+            overflow,
+            waited,
+        }
+    }
+
+    /// Gives a lease its connection: the next idle one, if it stands its checks, or a new one.
+    /// Whether there was a wait, for room in a limit over several pools.
+    async fn fill(
+        &self,
+        lease: &mut Lease<M>,
+        started: Instant,
+        limit: Duration,
+    ) -> Result<bool, CheckoutError<M::Error>> {
+        let mut waited = false;
+        if !lease.is_held() {
+            match self.take() {
+                Some(held) => lease.hold(held),
+                None => match self.room(started, limit).await? {
+                    Found::Room(room) => {
+                        self.connect(lease, room).await?;
+                        return Ok(false);
+                    }
+                    Found::Waited(None, room) => {
+                        self.connect(lease, room).await?;
+                        return Ok(true);
+                    }
+                    Found::Waited(Some(held), _) => {
+                        waited = true;
+                        lease.hold(held);
+                    }
+                },
+            }
+        }
+        self.check(lease).await?;
+        Ok(waited)
     }
 
     /// Room for one more connection, where several pools share a limit; or an idle connection that came back meanwhile.
@@ -131,7 +187,7 @@ impl<M: bb8::ManageConnection> Shared<M> {
         if let Some(room) = share.room() {
             return Ok(Found::Room(Some(room)));
         }
-        let waiting = Waiting::start(self, Instant::now());
+        let mut waiting = Waiting::start(self, Instant::now());
         let place = share.queue();
         let left = limit.saturating_sub(started.elapsed());
         let found = timeout(left, async {
@@ -149,6 +205,7 @@ impl<M: bb8::ManageConnection> Shared<M> {
             }
         })
         .await;
+        waiting.granted = matches!(found, Ok(Some(Found::Waited(Some(_), _))));
         drop((place, waiting));
         match found {
             Ok(Some(found)) => Ok(found),
@@ -157,38 +214,6 @@ impl<M: bb8::ManageConnection> Shared<M> {
                 limit: share.limit(),
                 waited: started.elapsed(),
             }),
-        }
-    }
-
-    /// Through the gate. On success the caller owns a permit.
-    async fn enter(&self, limit: Duration) -> Result<Outcome, CheckoutError<M::Error>> {
-        if self.gate.is_closed() {
-            return Err(CheckoutError::Closed);
-        }
-        if self.gate.try_acquire() {
-            return Ok(Outcome::Direct);
-        }
-        let started = Instant::now();
-        let waiting = Waiting::start(self, started);
-        let refused = self.gate.acquire(limit).await;
-        drop(waiting);
-        let waited = started.elapsed();
-        match refused {
-            Ok(()) => Ok(Outcome::Waited),
-            Err(Refused::Closed) => Err(CheckoutError::Closed),
-            Err(Refused::Timeout) if self.gate.is_paused() => Err(CheckoutError::Paused { waited }),
-            Err(Refused::Timeout) => Err(self.timed_out(waited)),
-        }
-    }
-
-    fn timed_out(&self, waited: Duration) -> CheckoutError<M::Error> {
-        let (size, _) = self.outline.get();
-        let counts = self.gauges.counts();
-        let overflow = (counts.live + counts.connecting).cast_signed() - size.cast_signed();
-        CheckoutError::Timeout {
-            size,
-            overflow,
-            waited,
         }
     }
 
@@ -328,19 +353,107 @@ impl<M: bb8::ManageConnection> Shared<M> {
     }
 }
 
-/// One call of `checkout`, told when it ends, however it does. Cancelled unless it got to say otherwise.
-struct Call<'a, M: bb8::ManageConnection> {
-    shared: &'a Shared<M>,
-    started: Instant,
+/// A permit, and what is left of the checkout that it is for. Dropped, it is a cancelled checkout.
+///
+/// Declared in this order, so that the permit is back before the end is told.
+pub struct Entered<M: bb8::ManageConnection> {
+    lease: Lease<M>,
+    call: Call<M>,
     outcome: Outcome,
+    now: Instant,
+    /// For the waits of this checkout together.
+    limit: Duration,
 }
 
-impl<M: bb8::ManageConnection> Drop for Call<'_, M> {
+impl<M: bb8::ManageConnection> Entered<M> {
+    /// The connection, if the next idle one can be used without a round trip. Otherwise what is left, to be
+    /// [finished](Self::finish).
+    ///
+    /// # Errors
+    /// A connection must be opened or tried first; that takes a while, and is a future of some size.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the error is what is left to do, and goes no further than to its caller"
+    )]
+    pub fn finish_now(mut self) -> Result<(Checkout<M>, Instant), Self> {
+        let shared = Arc::clone(&self.call.shared);
+        let Some(held) = shared.take() else {
+            return Err(self);
+        };
+        self.lease.hold(held);
+        if !shared.is_ready(self.lease.entry_mut(), self.now) {
+            return Err(self);
+        }
+        let Self {
+            lease,
+            mut call,
+            outcome,
+            now,
+            limit: _,
+        } = self;
+        call.outcome = outcome;
+        call.ended = Some(now);
+        Ok((Checkout::new(lease, now), now))
+    }
+
+    /// The connection, opened or tried as need be.
+    ///
+    /// # Errors
+    /// See [`CheckoutError`].
+    pub async fn finish(mut self) -> Result<Checkout<M>, CheckoutError<M::Error>> {
+        let shared = Arc::clone(&self.call.shared);
+        let filled = shared.fill(&mut self.lease, self.call.started, self.limit);
+        match filled.await {
+            Ok(true) => self.outcome = Outcome::Waited,
+            Ok(false) => {}
+            Err(error) => {
+                self.call.outcome = error.outcome();
+                return Err(error);
+            }
+        }
+        let Self {
+            lease,
+            mut call,
+            outcome,
+            ..
+        } = self;
+        call.outcome = outcome;
+        Ok(Checkout::new(lease, Instant::now()))
+    }
+}
+
+impl<M: bb8::ManageConnection> std::fmt::Debug for Entered<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entered").finish_non_exhaustive()
+    }
+}
+
+/// One call of `checkout`, told when it ends, however it does. Cancelled unless it got to say otherwise.
+struct Call<M: bb8::ManageConnection> {
+    shared: Arc<Shared<M>>,
+    started: Instant,
+    outcome: Outcome,
+    /// When it ended, if that was looked at.
+    ended: Option<Instant>,
+}
+
+impl<M: bb8::ManageConnection> Call<M> {
+    fn start(shared: &Arc<Shared<M>>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            started: Instant::now(),
+            outcome: Outcome::Cancelled,
+            ended: None,
+        }
+    }
+}
+
+impl<M: bb8::ManageConnection> Drop for Call<M> {
     fn drop(&mut self) {
-        let took = self.started.elapsed();
+        let ended = self.ended.unwrap_or_else(Instant::now);
         self.shared.tell(PoolEvent::CheckedOut {
             outcome: self.outcome,
-            took,
+            took: ended.saturating_duration_since(self.started),
         });
     }
 }
@@ -349,7 +462,10 @@ impl<M: bb8::ManageConnection> Drop for Call<'_, M> {
 struct Waiting<'a, M: bb8::ManageConnection> {
     shared: &'a Shared<M>,
     started: Instant,
-    _counted: super::gauges::Counted<'a>,
+    granted: bool,
+    /// When it ended, if that was looked at.
+    ended: Option<Instant>,
+    counted: Option<super::gauges::Counted<'a>>,
     _slot: super::slots::Slot,
 }
 
@@ -361,7 +477,9 @@ impl<'a, M: bb8::ManageConnection> Waiting<'a, M> {
         Self {
             shared,
             started,
-            _counted: shared.gauges.start_waiting(),
+            granted: false,
+            ended: None,
+            counted: Some(shared.gauges.start_waiting()),
             _slot: slot,
         }
     }
@@ -369,9 +487,14 @@ impl<'a, M: bb8::ManageConnection> Waiting<'a, M> {
 
 impl<M: bb8::ManageConnection> Drop for Waiting<'_, M> {
     fn drop(&mut self) {
+        self.counted = None;
+        let ended = self.ended.unwrap_or_else(Instant::now);
         self.shared.tell(PoolEvent::WaitEnded {
-            waited: self.started.elapsed(),
+            waited: ended.saturating_duration_since(self.started),
         });
+        if !self.granted {
+            self.shared.trim();
+        }
     }
 }
 

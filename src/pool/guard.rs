@@ -19,8 +19,7 @@ pub struct Checkout<M: bb8::ManageConnection> {
 }
 
 impl<M: bb8::ManageConnection> Checkout<M> {
-    pub(super) fn new(lease: Lease<M>) -> Self {
-        let since = Instant::now();
+    pub(super) fn new(lease: Lease<M>, since: Instant) -> Self {
         lease.entry().used.start(since);
         Self { lease, since }
     }

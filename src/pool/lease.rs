@@ -59,6 +59,11 @@ impl<M: bb8::ManageConnection> Lease<M> {
         self.held = Some(held);
     }
 
+    /// Whether it holds a connection.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// Closes the connection and keeps the permit, and its room for the one that takes its place.
     pub(super) fn close(&mut self, reason: CloseReason) -> Option<Room> {
         let mut held = self.held.take()?;

@@ -28,7 +28,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 pub use budget::Budget;
+pub use checkout::Entered;
 pub use config::{Config, ConfigError};
 pub use error::{CheckoutError, StillHeld};
 pub use event::{CloseReason, Observer, Outcome, PoolEvent, PrePing, Unobserved};
@@ -95,8 +98,19 @@ impl<M: bb8::ManageConnection> Pool<M> {
     ///
     /// Otherwise `None`, and nothing has happened: nothing is counted, no connection was closed, the order is as it
     /// was. [`checkout`](Self::checkout) is what to call then.
-    pub fn try_checkout(&self) -> Option<Checkout<M>> {
-        self.shared.try_checkout()
+    ///
+    /// `now` is when the checkout began, which is this moment or a little earlier: the clock is not read again, and the
+    /// checkout counts as having taken no time.
+    pub fn try_checkout(&self, now: Instant) -> Option<Checkout<M>> {
+        self.shared.try_checkout(now)
+    }
+
+    /// The first half of [`checkout`](Self::checkout): the wait at the gate, which is a small future.
+    ///
+    /// # Errors
+    /// Those of a wait: timeout, paused, closed.
+    pub async fn enter(&self) -> Result<Entered<M>, CheckoutError<M::Error>> {
+        self.shared.enter(self.shared.knobs.timeout()).await
     }
 
     /// A connection, within the pool's timeout for the wait at the gate. See [`checkout_within`](Self::checkout_within).
@@ -130,6 +144,7 @@ impl<M: bb8::ManageConnection> Pool<M> {
     /// Grants nothing until [`resume`](Self::resume). Checkouts keep their places in the queue, up to their timeouts.
     pub fn pause(&self) {
         self.shared.gate.set_paused(true);
+        self.shared.trim();
     }
 
     /// Pauses, and waits until no connection is held. The pool stays paused however this ends, or is dropped.

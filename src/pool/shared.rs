@@ -117,7 +117,7 @@ impl<M: bb8::ManageConnection> Shared<M> {
         if pooled.discard.is_none() {
             pooled.discard = self.unfit(&mut pooled);
         }
-        match self.shelf.put(pooled, &self.gauges) {
+        match self.shelf.put(pooled, &self.gauges, || self.expected()) {
             Err((reason, pooled)) => self.close(Held::Pooled(pooled), reason),
             Ok(()) => self.yield_idle(),
         }
@@ -143,6 +143,25 @@ impl<M: bb8::ManageConnection> Shared<M> {
         self.tell(PoolEvent::Closed { reason });
     }
 
+    /// How many are about to take an idle connection: all who wait, unless none is granted.
+    fn expected(&self) -> u32 {
+        if self.gate.is_paused() {
+            0
+        } else {
+            self.gauges.waiting()
+        }
+    }
+
+    /// Fewer are expected than were: what was kept for them is overflow now.
+    pub(super) fn trim(&self) {
+        let (size, _) = self.outline.get();
+        // Most of the time there is nothing to close, which takes no lock to see.
+        if self.gauges.counts().idle > size {
+            let closed = self.shelf.trim(&self.gauges, || self.expected());
+            self.tell_closed(closed, CloseReason::Overflow);
+        }
+    }
+
     /// Tells of connections that were closed while they were idle.
     pub(super) fn tell_closed(&self, count: u32, reason: CloseReason) {
         for _ in 0..count {
@@ -154,11 +173,16 @@ impl<M: bb8::ManageConnection> Shared<M> {
         let now = Instant::now();
         let counts = self.gauges.counts();
         let (size, max_overflow) = self.outline.get();
-        let in_use = counts.live - counts.idle;
+        // Beyond the size they are kept for those who wait, and as good as in their hands. Size 0 keeps all.
+        let idle = match size {
+            0 => counts.idle,
+            size => counts.idle.min(size),
+        };
+        let in_use = counts.live - idle;
         Status {
             size,
             max_overflow,
-            idle: counts.idle,
+            idle,
             in_use,
             connecting: counts.connecting,
             pinging: self.gauges.pinging(),

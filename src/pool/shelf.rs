@@ -126,16 +126,22 @@ impl<M: bb8::ManageConnection> Shelf<M> {
 
     /// Puts a connection back; or says why it must be closed instead, and returns it so that this happens outside the
     /// mutex.
+    ///
+    /// `expected` of the idle ones are about to be taken and are no overflow; it is asked under the mutex, so that
+    /// whoever lowers it and then calls [`trim`](Self::trim) leaves none behind.
     pub(super) fn put(
         &self,
         pooled: Pooled<M>,
         gauges: &Gauges,
+        expected: impl FnOnce() -> u32,
     ) -> Result<(), (CloseReason, Pooled<M>)> {
         let room = self.room.lock();
         let refusal = match pooled.discard {
             Some(reason) => Some(reason),
             None if room.closed => Some(CloseReason::Shutdown),
-            None if gauges.counts().idle >= room.keep => Some(CloseReason::Overflow),
+            None if gauges.counts().idle >= room.keep => (gauges.counts().idle
+                >= room.keep.saturating_add(expected()))
+            .then_some(CloseReason::Overflow),
             None => None,
         };
         match refusal {
@@ -162,6 +168,14 @@ impl<M: bb8::ManageConnection> Shelf<M> {
         let room = self.room.lock();
         let keep = gauges.counts().idle.saturating_sub(count);
         self.evict(&room, keep, CloseReason::Idle, gauges)
+    }
+
+    /// Closes what was kept for somebody who does not take it any more. How many that were.
+    #[must_use]
+    pub(super) fn trim(&self, gauges: &Gauges, expected: impl FnOnce() -> u32) -> u32 {
+        let room = self.room.lock();
+        let keep = room.keep.saturating_add(expected());
+        self.evict(&room, keep, CloseReason::Overflow, gauges)
     }
 
     /// Keeps nothing from now on. How many were closed.

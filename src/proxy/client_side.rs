@@ -4,17 +4,20 @@
 //! Parse the text, of Parse, Bind, Describe and Close the statement's name.
 
 use std::sync::Arc;
-use std::time::Instant;
+use tokio::time::Instant;
 
 use super::databases;
 use super::demand::DemandError;
+use super::names::Entry;
 use super::phase::{Phase, Request};
 use super::pipeline::Owed;
-use super::prepared::KEEP_AT_MOST;
+use super::sharing::{Noted, statement_name};
 use super::traffic::Traffic;
+use super::unnamed::KEEP_AT_MOST;
+use crate::backend::Copies;
 use crate::metrics::{PinReason, PoolMetrics};
 use crate::pgwire::{HEADER, Header, cstr};
-use crate::sql::{StateScan, StateWord, state_word};
+use crate::sql::{StateScan, StateWord, deallocated, state_word};
 
 /// How far a look came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +37,7 @@ impl Traffic {
         &mut self,
         now: Instant,
         metrics: &Arc<PoolMetrics>,
+        copies: &mut Copies,
     ) -> Result<Looked, DemandError> {
         while !self.goodbye {
             if self.client_body > 0 && !self.pass_body(metrics) {
@@ -58,20 +62,24 @@ impl Traffic {
             {
                 break;
             }
-            if !self.note(request, header, now, metrics) {
-                // With nothing to send it is an answer that is waited for.
-                let unsent = self.to_server > 0 || !self.ahead.is_empty();
-                return Ok(if unsent {
-                    Looked::SendFirst
-                } else {
-                    Looked::All
-                });
-            }
+            let rest = match self.note(request, header, now, metrics, copies) {
+                Noted::AsItIs => header.total,
+                Noted::Rewritten(rest) => rest,
+                Noted::Wait => {
+                    // With nothing to send it is an answer that is waited for.
+                    let unsent = self.to_server > 0 || !self.ahead.is_empty();
+                    return Ok(if unsent {
+                        Looked::SendFirst
+                    } else {
+                        Looked::All
+                    });
+                }
+            };
             self.phase = phase;
             self.touched = true;
-            let there = header.total.min(self.from_client.len() - self.to_server);
+            let there = rest.min(self.from_client.len() - self.to_server);
             self.to_server += there;
-            self.client_body = header.total - there;
+            self.client_body = rest - there;
         }
         Ok(Looked::All)
     }
@@ -93,62 +101,39 @@ impl Traffic {
         self.client_body == 0
     }
 
-    /// Notes what a message will be answered with. False when something must be sent before it can be.
+    /// Notes what a message will be answered with, and gives it the names that this server knows.
     fn note(
         &mut self,
         request: Request,
         header: Header,
         now: Instant,
         metrics: &Arc<PoolMetrics>,
-    ) -> bool {
+        copies: &mut Copies,
+    ) -> Noted {
+        if self.pipeline.lacks_sync() && request != Request::Sync {
+            // The server does not look at it.
+            return Noted::AsItIs;
+        }
         let bytes = &self.from_client.bytes()[self.to_server..];
         let body = &bytes[HEADER..header.total.min(bytes.len())];
-        let whole = header.total <= bytes.len();
         let owed = match request {
             Request::Query => {
                 self.vacates = databases::vacated(cstr(body).map_or(body, |(text, _)| text));
+                let whole = header.total <= bytes.len();
                 look_at_text(body, whole, &mut self.text, &mut self.pins, metrics);
+                if let Some(name) = deallocated(body) {
+                    return self.deallocate(name, header, now, copies);
+                }
                 Owed::Query
             }
-            Request::Parse => {
-                let (name, text) = cstr(body).unwrap_or((body, &[]));
-                self.vacates = databases::vacated(cstr(text).map_or(text, |(text, _)| text));
-                look_at_text(body, whole, &mut self.text, &mut self.pins, metrics);
-                if !name.is_empty() {
-                    if self.pipeline.on_client(Owed::ParseNamed, now) {
-                        self.prepared.on_parse_named(name);
-                        self.pins.pin(PinReason::NamedStatement, metrics);
-                    }
-                } else {
-                    // One that is too long to be kept stays where it is, and the session with it.
-                    let kept = if whole && header.total <= KEEP_AT_MOST {
-                        &bytes[..header.total]
-                    } else {
-                        self.pins.pin(PinReason::LargeStatement, metrics);
-                        &[]
-                    };
-                    if self.pipeline.on_client(Owed::ParseUnnamed, now) {
-                        self.prepared.on_parse_unnamed(kept);
-                    }
-                }
-                return true;
+            Request::Parse => return self.note_parse(header, now, metrics, copies),
+            Request::Bind | Request::Describe | Request::Close => {
+                return self.note_use(request, header, now, copies);
             }
-            Request::Bind | Request::Describe if uses_unnamed(request, body) => {
-                if !self.prepare_unnamed(now) {
-                    return false;
-                }
-                if request == Request::Bind {
-                    Owed::Bind
-                } else {
-                    Owed::Describe
-                }
-            }
-            Request::Bind => Owed::Bind,
-            Request::Describe => Owed::Describe,
             Request::Execute => Owed::Execute,
-            Request::Close => return self.note_close(header, now),
             Request::Sync => {
-                self.prepared.on_sync();
+                self.unnamed.on_sync();
+                self.names.on_sync();
                 Owed::Sync
             }
             Request::FunctionCall => {
@@ -156,42 +141,98 @@ impl Traffic {
                 Owed::FunctionCall
             }
             Request::CopyEnd => Owed::CopyEnd,
-            Request::Flush | Request::CopyData | Request::Terminate => return true,
+            Request::Flush | Request::CopyData | Request::Terminate => return Noted::AsItIs,
         };
         self.pipeline.on_client(owed, now);
-        true
+        Noted::AsItIs
+    }
+
+    fn note_parse(
+        &mut self,
+        header: Header,
+        now: Instant,
+        metrics: &Arc<PoolMetrics>,
+        copies: &mut Copies,
+    ) -> Noted {
+        let bytes = &self.from_client.bytes()[self.to_server..];
+        let body = &bytes[HEADER..header.total.min(bytes.len())];
+        let whole = header.total <= bytes.len();
+        let (name, asked) = cstr(body).unwrap_or((body, &[]));
+        if !name.is_empty() && !self.names.is_settled(name) {
+            return Noted::Wait;
+        }
+        self.vacates = databases::vacated(cstr(asked).map_or(asked, |(text, _)| text));
+        look_at_text(body, whole, &mut self.text, &mut self.pins, metrics);
+        if name.is_empty() {
+            // One that is too long to be kept stays where it is, and the session with it.
+            let kept = if whole && header.total <= KEEP_AT_MOST {
+                &bytes[..header.total]
+            } else {
+                self.pins.pin(PinReason::LargeStatement, metrics);
+                &[]
+            };
+            self.unnamed.on_parse(kept);
+            if let Some(name) = cstr(asked).and_then(|(text, _)| deallocated(text)) {
+                return self.deallocate(name, header, now, copies);
+            }
+            self.pipeline.on_client(Owed::ParseUnnamed, now);
+            return Noted::AsItIs;
+        }
+        if whole && self.can_share(asked) {
+            return self.share_parse(header, now, copies);
+        }
+        self.pins.pin(PinReason::NamedStatement, metrics);
+        self.names.on_parse(name, Entry::Native);
+        self.pipeline.on_client(Owed::ParseNamed, now);
+        Noted::AsItIs
+    }
+
+    fn note_use(
+        &mut self,
+        request: Request,
+        header: Header,
+        now: Instant,
+        copies: &mut Copies,
+    ) -> Noted {
+        let bytes = &self.from_client.bytes()[self.to_server..];
+        let body = &bytes[HEADER..header.total.min(bytes.len())];
+        let owed = match (request, statement_name(request, body)) {
+            (Request::Bind | Request::Describe, Some((_, b""))) => {
+                if !self.prepare_unnamed(now) {
+                    return Noted::Wait;
+                }
+                if request == Request::Bind {
+                    Owed::Bind
+                } else {
+                    Owed::Describe
+                }
+            }
+            (Request::Close, Some((_, b""))) => {
+                self.unnamed.on_close();
+                Owed::CloseUnnamed
+            }
+            (_, Some(_)) => return self.use_named(request, header, now, copies),
+            (Request::Bind, None) => Owed::Bind,
+            (Request::Describe, None) => Owed::Describe,
+            (_, None) => Owed::Close,
+        };
+        self.pipeline.on_client(owed, now);
+        Noted::AsItIs
     }
 
     /// Makes sure that the server has this client's unnamed statement. False when bytes must go out first, since what
-    /// is put ahead goes before everything that is marked.
+    /// was sent before decides which statement there is.
     fn prepare_unnamed(&mut self, now: Instant) -> bool {
-        if self.prepared.server_agrees() {
+        if self.unnamed.server_agrees() {
             return true;
         }
         // What went before the last Sync or Query decides which statement there is; its answers are on the way.
-        if self.to_server > 0 || !self.ahead.is_empty() || self.pipeline.ready_owed() > 0 {
+        if self.pipeline.ready_owed() > 0 {
             return false;
         }
-        if let Some(owed) = self.prepared.before_use(&mut self.ahead)
-            && !self.pipeline.on_client(owed, now)
-        {
-            // The server skips to a Sync: it would not look at ours either.
-            self.ahead.clear();
-        }
-        true
-    }
-
-    fn note_close(&mut self, header: Header, now: Instant) -> bool {
-        let bytes = &self.from_client.bytes()[self.to_server..];
-        let body = &bytes[HEADER..header.total.min(bytes.len())];
-        match body.split_first() {
-            Some((b'S', name)) => {
-                let name = cstr(name).map_or(name, |(name, _)| name);
-                if self.pipeline.on_client(Owed::CloseStatement, now) {
-                    self.prepared.on_close(name);
-                }
-            }
-            _ => drop(self.pipeline.on_client(Owed::Close, now)),
+        self.gather();
+        if let Some(owed) = self.unnamed.before_use(&mut self.ahead) {
+            self.pipeline.on_client(owed, now);
         }
         true
     }
@@ -203,15 +244,6 @@ fn looked_into(request: Request) -> bool {
         request,
         Request::Query | Request::Parse | Request::Bind | Request::Describe | Request::Close
     )
-}
-
-/// Whether a Bind or Describe is for the unnamed statement. A Bind names its portal first.
-fn uses_unnamed(request: Request, body: &[u8]) -> bool {
-    if request == Request::Bind {
-        matches!(cstr(body), Some((_, statement)) if statement.first() == Some(&0))
-    } else {
-        body == b"S\0"
-    }
 }
 
 fn look_at_text(

@@ -25,8 +25,13 @@ pub(super) enum Login {
         /// What the client sent.
         parameters: StartupParameters,
     },
-    /// Cancel somebody's query. The stream is closed when that was done: its end is what tells the client so.
-    Cancel(CancelKey, Stream),
+    /// Cancel somebody's query.
+    Cancel {
+        /// Whose.
+        key: CancelKey,
+        /// Closed when the request is over: who waits for that, as libpq does, may trust that it hits nothing later.
+        stream: Stream,
+    },
 }
 
 /// Why a login went no further.
@@ -86,7 +91,7 @@ pub(super) async fn handshake(
                     .await
                     .map_err(|error| (error.into(), None))?;
             }
-            StartupPacket::Cancel(key) => return Ok(Login::Cancel(key, stream)),
+            StartupPacket::Cancel(key) => return Ok(Login::Cancel { key, stream }),
             StartupPacket::Session {
                 minor, parameters, ..
             } => {

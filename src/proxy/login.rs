@@ -1,12 +1,14 @@
 //! From an accepted connection to a session, or to a clear refusal.
 
 use std::sync::Arc;
-use std::time::Instant;
+use tokio::time::Instant;
 
 use tokio::io::AsyncWriteExt;
 
 use super::handshake::{Login, handshake};
 use super::session::Session;
+use super::sharing::Sharing;
+use super::traffic::Traffic;
 use super::{PoolMode, Shared, replication};
 use crate::auth::{AuthError, Identity};
 use crate::backend::{ConnectError, Lease, Server};
@@ -63,9 +65,10 @@ async fn log_in(shared: &Arc<Shared>, stream: Stream, address: ClientAddr) -> Ou
             minor,
             parameters,
         }) => open(shared, stream, minor, &parameters, address).await,
-        Ok(Login::Cancel(key, stream)) => {
+        Ok(Login::Cancel { key, mut stream }) => {
             cancel(shared, &key).await;
-            drop(stream);
+            // libpq takes an end of TLS that was not announced for a failed request.
+            let _ = stream.shutdown().await;
             Outcome::Over
         }
         Err((error, stream)) => {
@@ -314,6 +317,8 @@ async fn greet(
     Ok(match kind {
         Kind::Session(base, held) => {
             let session_pooling = shared.settings.mode == PoolMode::Session;
+            let limits = (!session_pooling).then_some(shared.settings.statements);
+            let sharing = Sharing::new(limits, pool.statements.clone());
             let mut session = Session {
                 client: stream,
                 context: shared.clone(),
@@ -321,7 +326,7 @@ async fn greet(
                 base,
                 registration,
                 registered,
-                traffic: Session::empty_traffic(),
+                traffic: Traffic::new(sharing),
                 session_pooling,
                 refusal: Default::default(),
                 leased: Instant::now(),

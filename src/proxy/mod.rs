@@ -22,20 +22,24 @@ mod handshake;
 mod limits;
 mod listener;
 mod login;
+mod names;
 mod parting;
 mod phase;
 mod pins;
 mod pipeline;
-mod prepared;
 mod refuse;
 mod relay;
 mod replication;
 mod server_side;
 mod session;
+mod sharing;
 mod traffic;
+mod unnamed;
+mod wording;
 
 pub use limits::Limits;
 pub use listener::{Bound, Listener};
+pub use sharing::StatementLimits;
 
 /// When a server goes to the next client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,6 +62,8 @@ pub struct Config {
     pub reset_timeout: Duration,
     /// What becomes of a transaction that a client leaves open.
     pub open_transaction: OpenTransaction,
+    /// How many prepared statements are kept for clients to share.
+    pub statements: StatementLimits,
     /// Reset a server after every lease, not only where state is known to be left.
     pub reset_always: bool,
     /// What clients may take at most.

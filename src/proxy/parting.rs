@@ -61,10 +61,11 @@ impl Session {
     /// The client leaves for good.
     fn abandon(&mut self, lease: Lease) {
         let traffic = &self.traffic;
-        let reset =
-            (traffic.pins.any() || self.session_pooling || self.context.settings.reset_always)
+        let reset = (traffic.pins.any() || self.session_pooling || self.context.settings.reset_always)
                 && traffic.touched
-                || self.base.leaves_state();
+                || self.base.leaves_state()
+                // Which statements the server has is not known then.
+                || !traffic.sharing.is_quiet();
         // A Sync of ours would commit what the client never did.
         let open = traffic.pipeline.is_open();
         if traffic.settled() && lease.server_ref().status() == TxStatus::Idle && !reset && !open {

@@ -10,7 +10,7 @@ use crate::metrics::{PinGuard, PinReason, PoolMetrics};
 
 /// Command tags that leave nothing behind a transaction. Any other tag pins: an unknown command is not known to be clean.
 ///
-/// SAVEPOINT, RELEASE and START TRANSACTION end with their transaction, and SHOW changes nothing.
+/// SAVEPOINT, RELEASE and START TRANSACTION end with their transaction, SHOW changes nothing, and what DEALLOCATE takes away is known.
 fn leaves_nothing(tag: &[u8]) -> bool {
     let word = tag
         .split(|byte| *byte == b' ' || *byte == 0)
@@ -29,6 +29,7 @@ fn leaves_nothing(tag: &[u8]) -> bool {
             | b"SAVEPOINT"
             | b"RELEASE"
             | b"SHOW"
+            | b"DEALLOCATE"
     ) || tag == b"ROLLBACK"
         || tag == b"START TRANSACTION"
 }

@@ -10,7 +10,7 @@
 //! (`src/backend/commands/copyfromparse.c`, `CopyGetData`).
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use tokio::time::Instant;
 
 use crate::pgwire::backend as tag;
 
@@ -19,20 +19,36 @@ use crate::pgwire::backend as tag;
 pub(super) enum Owed {
     /// Parse of the unnamed statement.
     ParseUnnamed,
-    /// Parse of a named statement.
+    /// Parse of a named statement that goes to the server as it is.
     ParseNamed,
-    /// A Parse of ours, put before a Bind to a statement that this server does not have.
+    /// Parse of a named statement that is shared: under a name of the server's own.
+    ParseShared,
+    /// A Parse of ours of the unnamed statement, put before a Bind on a server that does not have it.
     ParseInjected,
+    /// A Parse of ours of a shared statement that this server does not have.
+    ParseCopy,
+    /// A Parse of ours that cannot fail, of a statement that is there to be dropped.
+    ParseScratch,
+    /// A Describe of ours of what was parsed for sharing; answered by ParameterDescription, then as a Describe is.
+    DescribeCopy,
     /// Bind.
     Bind,
     /// Describe; answered by RowDescription or NoData.
     Describe,
+    /// Bind of a statement that no server has: PostgreSQL is to refuse it.
+    BindStale,
+    /// Describe of such a statement.
+    DescribeStale,
     /// Close of a named statement.
     CloseStatement,
-    /// Close of a portal, or of the unnamed statement.
+    /// Close of the unnamed statement.
+    CloseUnnamed,
+    /// Close of a portal.
     Close,
     /// A Close of ours, so that another client's unnamed statement is not met.
     CloseInjected,
+    /// A Close of ours of a shared statement that the server need not keep.
+    CloseCopy,
     /// Execute; one statement.
     Execute,
     /// Query; any number of statements, then ReadyForQuery.
@@ -52,12 +68,26 @@ pub(super) enum Reply {
     Pass,
     /// It answers a message of ours: the client never sees it.
     Swallow,
+    /// The server's unnamed statement is this client's again. The client never sees it.
+    UnnamedRestored,
     /// A Parse of the unnamed statement succeeded.
     UnnamedParsed,
     /// A Parse of a named statement succeeded.
     NamedParsed,
+    /// A Parse of a shared statement succeeded, which is for the client to know.
+    SharedParsed,
+    /// A Parse of a shared statement succeeded that the client knows nothing of.
+    CopyParsed,
+    /// The parameters of a statement that is shared. The client never sees them.
+    CopyParameters,
+    /// The columns of a statement that is shared, or that it has none. The client never sees them.
+    CopyDescribed,
+    /// A shared statement was closed. The client never sees it.
+    CopyClosed,
     /// A named statement was closed.
     StatementClosed,
+    /// The unnamed statement was closed.
+    UnnamedClosed,
     /// A statement ended well; it was sent at this moment.
     StatementDone(Instant),
     /// A statement failed.
@@ -76,7 +106,7 @@ pub(super) enum Reply {
 }
 
 /// What an ErrorResponse took with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Failure {
     /// When the failed message was sent; `None` when nothing was owed (the server speaks of itself).
     pub(super) sent: Option<Instant>,
@@ -84,10 +114,25 @@ pub(super) struct Failure {
     pub(super) unnamed_lost: bool,
     /// Unnamed Parses that the server never looked at, the failed one included.
     pub(super) dropped_parses: usize,
-    /// Named Parses that the server never looked at, the failed one included.
-    pub(super) dropped_named: usize,
-    /// Closes of named statements that the server never looked at.
-    pub(super) dropped_closes: usize,
+    /// Parses and Closes of named statements that the server never looked at, the failed one included.
+    pub(super) dropped_names: usize,
+    /// Shared statements that were to be described and were not.
+    pub(super) dropped_copies: usize,
+    /// Closes of shared statements that the server never looked at.
+    pub(super) dropped_copy_closes: usize,
+    /// What failed was to fail, because the statement is not what the client knows any more.
+    pub(super) stale: Option<Stale>,
+    /// What failed is a Parse of a name.
+    pub(super) naming: bool,
+}
+
+/// What failed because it was to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stale {
+    /// A Bind.
+    Bind,
+    /// A Describe, which PostgreSQL answers in part.
+    Describe,
 }
 
 /// The queue.
@@ -124,6 +169,7 @@ impl Pipeline {
     }
 
     /// Whether the server skips everything until a Sync that was not sent yet.
+    #[inline]
     pub(super) fn lacks_sync(&self) -> bool {
         self.skipping
     }
@@ -178,13 +224,17 @@ impl Pipeline {
             tag::DATA_ROW | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_OUT | tag::COPY_BOTH => {
                 Reply::Pass
             }
-            tag::NOTICE
-            | tag::NOTIFICATION
-            | tag::PARAMETER_STATUS
-            | tag::PARAMETER_DESCRIPTION => Reply::Pass,
+            tag::NOTICE | tag::NOTIFICATION | tag::PARAMETER_STATUS => Reply::Pass,
+            tag::PARAMETER_DESCRIPTION if self.head() == Some(Owed::DescribeCopy) => {
+                Reply::CopyParameters
+            }
+            tag::PARAMETER_DESCRIPTION => Reply::Pass,
             tag::FUNCTION_RESULT => {
                 self.executed = true;
                 Reply::Pass
+            }
+            tag::ROW_DESCRIPTION | tag::NO_DATA if self.take(Owed::DescribeCopy) => {
+                Reply::CopyDescribed
             }
             tag::ROW_DESCRIPTION | tag::NO_DATA => {
                 self.take(Owed::Describe);
@@ -231,7 +281,10 @@ impl Pipeline {
         let reply = match self.head() {
             Some(Owed::ParseUnnamed) => Reply::UnnamedParsed,
             Some(Owed::ParseNamed) => Reply::NamedParsed,
-            Some(Owed::ParseInjected) => Reply::Swallow,
+            Some(Owed::ParseShared) => Reply::SharedParsed,
+            Some(Owed::ParseCopy) => Reply::CopyParsed,
+            Some(Owed::ParseInjected) => Reply::UnnamedRestored,
+            Some(Owed::ParseScratch) => Reply::Swallow,
             _ => return Reply::Unexpected,
         };
         self.owed.pop_front();
@@ -241,8 +294,10 @@ impl Pipeline {
     fn closed(&mut self) -> Reply {
         let reply = match self.head() {
             Some(Owed::CloseStatement) => Reply::StatementClosed,
+            Some(Owed::CloseUnnamed) => Reply::UnnamedClosed,
             Some(Owed::Close) => Reply::Pass,
-            Some(Owed::CloseInjected) => Reply::Swallow,
+            Some(Owed::CloseInjected) => Reply::UnnamedRestored,
+            Some(Owed::CloseCopy) => Reply::CopyClosed,
             _ => return Reply::Unexpected,
         };
         self.owed.pop_front();
@@ -306,9 +361,13 @@ impl Pipeline {
         let mut failure = Failure {
             sent,
             unnamed_lost: matches!(head, Some(Owed::ParseUnnamed | Owed::ParseInjected)),
-            dropped_parses: 0,
-            dropped_named: 0,
-            dropped_closes: 0,
+            stale: match head {
+                Some(Owed::BindStale) => Some(Stale::Bind),
+                Some(Owed::DescribeStale) => Some(Stale::Describe),
+                _ => None,
+            },
+            naming: matches!(head, Some(Owed::ParseNamed | Owed::ParseShared)),
+            ..Failure::default()
         };
         match head {
             None | Some(Owed::Sync) => {}
@@ -326,8 +385,11 @@ impl Pipeline {
             match owed {
                 Owed::Sync => return,
                 Owed::ParseUnnamed => failure.dropped_parses += 1,
-                Owed::ParseNamed => failure.dropped_named += 1,
-                Owed::CloseStatement => failure.dropped_closes += 1,
+                Owed::ParseNamed | Owed::ParseShared | Owed::CloseStatement => {
+                    failure.dropped_names += 1;
+                }
+                Owed::DescribeCopy => failure.dropped_copies += 1,
+                Owed::CloseCopy => failure.dropped_copy_closes += 1,
                 _ => {}
             }
             self.owed.pop_front();

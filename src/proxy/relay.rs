@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use tokio::time::Instant;
 
 use tokio::io::AsyncWrite;
 
@@ -46,6 +46,10 @@ pub(super) enum Parting {
     Stopping,
 }
 
+/// Up to so many bytes in all are rather copied behind bytes of ours than written by a call of their own. A limit, for a
+/// side that does not read must not make the copies grow.
+const COPIED: usize = 8 * 1024;
+
 impl Session {
     /// Relays until the server is free or somebody is gone.
     pub(super) async fn relay(&mut self, server: &mut Server) -> Parting {
@@ -55,16 +59,27 @@ impl Session {
     fn poll_relay(&mut self, cx: &mut Context<'_>, server: &mut Server) -> Poll<Parting> {
         // At every poll: a wake-up takes the waker away.
         self.registered.control.register(cx.waker());
+        // Once the request is sent it is mostly the server that wakes us, and often its answer is the end of it: the
+        // client need not be asked for more then.
+        let mut asked = self.traffic.from_client.is_empty() && self.traffic.is_sent();
+        if asked && let Err(parting) = self.poll_downstream(cx, server) {
+            return Poll::Ready(parting);
+        }
         loop {
-            let up = self.poll_upstream(cx, server);
-            let sent = match up {
+            let sent = match self.poll_upstream(cx, server) {
                 Ok(moved) => moved,
                 Err(parting) => return Poll::Ready(parting),
             };
-            let received = match self.poll_downstream(cx, server) {
-                Ok(moved) => moved,
-                Err(parting) => return Poll::Ready(parting),
+            // The server was asked a moment ago; with nothing sent since, it has nothing more.
+            let received = if asked && !sent {
+                false
+            } else {
+                match self.poll_downstream(cx, server) {
+                    Ok(moved) => moved,
+                    Err(parting) => return Poll::Ready(parting),
+                }
             };
+            asked = false;
             if let Some(parting) = self.heed_limits(server).or_else(|| self.at_rest(server)) {
                 return Poll::Ready(parting);
             }
@@ -108,7 +123,9 @@ impl Session {
         let mut moved = false;
         loop {
             let rested = self.traffic.pipeline.is_empty();
-            let scanned = self.traffic.scan_client(self.now, &self.pool.metrics);
+            let scanned = self
+                .traffic
+                .scan_client(self.now, &self.pool.metrics, server.copies());
             if rested && !self.traffic.pipeline.is_empty() {
                 self.registration.set_state(ClientState::Active);
             }
@@ -142,10 +159,14 @@ impl Session {
     /// Writes what is marked for the server. False when it takes no more now.
     fn send_marked(&mut self, cx: &mut Context<'_>, server: &mut Server) -> Result<bool, Parting> {
         let traffic = &mut self.traffic;
+        if !traffic.ahead.is_empty() && traffic.ahead.bytes().len() + traffic.to_server <= COPIED {
+            // One write instead of two.
+            traffic.gather();
+        }
         while !traffic.ahead.is_empty() || traffic.to_server > 0 {
             let injected = !traffic.ahead.is_empty();
             let bytes = if injected {
-                &traffic.ahead[..]
+                traffic.ahead.bytes()
             } else {
                 &traffic.from_client.bytes()[..traffic.to_server]
             };
@@ -155,7 +176,7 @@ impl Session {
                 Poll::Ready(Ok(written)) => {
                     self.context.metrics.bytes_sent_to_server(written);
                     if injected {
-                        bytes::Buf::advance(&mut traffic.ahead, written);
+                        traffic.ahead.consume(written);
                     } else {
                         traffic.from_client.consume(written);
                         traffic.to_server -= written;
@@ -235,6 +256,9 @@ impl Session {
     /// Writes our own replies and what is marked for the client.
     pub(super) fn poll_pass(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let traffic = &mut self.traffic;
+        if !traffic.own.is_empty() && traffic.own.bytes().len() + traffic.to_client <= COPIED {
+            traffic.gather_replies();
+        }
         while !traffic.own.is_empty() || traffic.to_client > 0 {
             let ours = !traffic.own.is_empty();
             let bytes = if ours {

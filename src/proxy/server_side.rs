@@ -1,11 +1,11 @@
 //! The look at what a server sends: which reply it is, whether it is the client's, and when the server is done.
 
 use std::sync::Arc;
-use std::time::Instant;
+use tokio::time::Instant;
 
 use super::pins::Pins;
 use super::pipeline::Reply;
-use super::traffic::Traffic;
+use super::traffic::{Hidden, Traffic};
 use crate::backend::{Server, TxStatus};
 use crate::clients::{ClientGuard, ClientState};
 use crate::metrics::{Phase, PinReason, PoolMetrics, ProxyMetrics};
@@ -53,15 +53,8 @@ impl Traffic {
         told: &Told<'_>,
     ) -> Result<Scanned, ServerJunk> {
         loop {
-            if self.server_body > 0 {
-                let there = self
-                    .server_body
-                    .min(self.from_server.len() - self.to_client);
-                self.to_client += there;
-                self.server_body -= there;
-                if self.server_body > 0 {
-                    return Ok(Scanned::All);
-                }
+            if self.server_body > 0 && !self.pass_server_body(server) {
+                return Ok(Scanned::All);
             }
             let bytes = &self.from_server.bytes()[self.to_client..];
             let Some(header) = Header::parse(bytes)? else {
@@ -78,9 +71,10 @@ impl Traffic {
             if self.first_reply.is_none() && !is_asynchronous(header.tag) {
                 self.first_reply = Some(told.now);
             }
+            let instead = self.told_instead(reply, header, server);
             let scanned = self.on_reply(reply, header, server, told)?;
-            if reply == Reply::Swallow {
-                self.from_server.cut(self.to_client, header.total);
+            if let Some(hidden) = hides(reply, header.tag) {
+                self.hide(header, hidden, server);
                 continue;
             }
             // PostgreSQL says "due to user request", and no user did.
@@ -89,19 +83,76 @@ impl Traffic {
                 && let Some(hint) = self.overdue.take()
                 && error_field(self.message(header), b'C') == Some(b"57014")
             {
-                let before = &self.from_server.bytes()[..self.to_client];
-                super::limits::query_error(self.own.pass(before), &hint);
-                self.from_server.consume(self.to_client + header.total);
-                self.to_client = 0;
-                continue;
+                self.gather_replies();
+                super::limits::query_error(&mut self.own, &hint);
+                self.from_server.consume(header.total);
+            } else if let Some(instead) = instead {
+                self.gather_replies();
+                self.own.pass(&instead);
+                self.from_server.consume(header.total);
+            } else {
+                let there = header.total.min(self.from_server.len() - self.to_client);
+                self.to_client += there;
+                self.server_body = header.total - there;
             }
-            let there = header.total.min(self.from_server.len() - self.to_client);
-            self.to_client += there;
-            self.server_body = header.total - there;
             if scanned != Scanned::All {
                 return Ok(scanned);
             }
         }
+    }
+
+    /// Passes more of a message that comes in pieces; false when the rest is still to come.
+    fn pass_server_body(&mut self, server: &mut Server) -> bool {
+        let there = self
+            .server_body
+            .min(self.from_server.len() - self.to_client);
+        self.server_body -= there;
+        match self.hidden {
+            None => self.to_client += there,
+            Some(hidden) => self.read_hidden(hidden, 0..there, server),
+        }
+        self.server_body == 0
+    }
+
+    /// Takes a message out that is not for the client, as far as it is there.
+    fn hide(&mut self, header: Header, hidden: Option<Hidden>, server: &mut Server) {
+        let there = header.total.min(self.from_server.len() - self.to_client);
+        let Some(hidden) = hidden else {
+            // These are as short as a header, and there as a whole.
+            return self.from_server.cut(self.to_client, there);
+        };
+        self.server_body = header.total - there;
+        self.hidden = Some(hidden);
+        self.read_hidden(hidden, HEADER..there, server);
+    }
+
+    /// Reads a piece of a description, and takes it out with what stands before it.
+    fn read_hidden(&mut self, hidden: Hidden, piece: std::ops::Range<usize>, server: &mut Server) {
+        let bytes = &self.from_server.bytes()[self.to_client..];
+        let (end, body) = (piece.end, &bytes[piece]);
+        match hidden {
+            Hidden::Parameters => self.sharing.reader.parameters(body),
+            Hidden::Columns => self.sharing.reader.columns(body),
+            Hidden::NoColumns => {}
+        }
+        self.from_server.cut(self.to_client, end);
+        if self.server_body == 0 {
+            self.hidden = None;
+            if hidden != Hidden::Parameters {
+                self.on_described(server.copies());
+            }
+        }
+    }
+
+    /// An error that the client is told in other words than the server's.
+    fn told_instead(&self, reply: Reply, header: Header, server: &mut Server) -> Option<Vec<u8>> {
+        let Reply::StatementFailed(failure) = reply else {
+            return None;
+        };
+        let whole = header.total <= self.from_server.len() - self.to_client;
+        whole
+            .then(|| self.in_clients_words(&failure, self.message(header), server.copies()))
+            .flatten()
     }
 
     fn on_reply(
@@ -113,18 +164,24 @@ impl Traffic {
     ) -> Result<Scanned, ServerJunk> {
         match reply {
             Reply::Pass => self.on_passed(header, server),
-            Reply::Swallow => self.prepared.on_injected_done(),
-            Reply::UnnamedParsed => self.prepared.on_unnamed_parsed(),
-            Reply::NamedParsed => self.prepared.on_named_parsed(),
+            Reply::Swallow | Reply::CopyParameters | Reply::CopyDescribed => {}
+            Reply::UnnamedRestored => self.unnamed.on_restored(),
+            Reply::UnnamedParsed => self.unnamed.on_parsed(),
+            Reply::UnnamedClosed => self.unnamed.on_closed(),
+            Reply::NamedParsed => self.names.on_answered(),
+            Reply::SharedParsed => {
+                self.sharing.on_parsed();
+                self.names.on_answered();
+            }
+            Reply::CopyParsed => self.sharing.on_parsed(),
+            Reply::CopyClosed => self.sharing.on_closed(),
             Reply::StatementClosed => {
-                self.prepared.on_closed();
+                self.names.on_answered();
                 self.unpin_named();
             }
             Reply::StatementDone(sent) => {
-                if header.tag == tag::COMMAND_COMPLETE
-                    && let Some(reason) = Pins::of_tag(command_tag(self.message(header)))
-                {
-                    self.pins.pin(reason, told.pool);
+                if header.tag == tag::COMMAND_COMPLETE {
+                    self.on_command(header, server, told);
                 }
                 self.on_statement_end(sent, true, told);
             }
@@ -136,7 +193,9 @@ impl Traffic {
                 told.proxy
                     .query_error(std::str::from_utf8(sqlstate).unwrap_or_default());
                 self.phase = super::phase::Phase::Command;
-                self.prepared.on_failure(&failure);
+                self.deallocating = None;
+                self.unnamed.on_failure(&failure);
+                self.on_statements_failed(&failure, server.copies());
                 self.unpin_named();
                 if let Some(sent) = failure.sent {
                     self.on_statement_end(sent, false, told);
@@ -155,6 +214,24 @@ impl Traffic {
         Ok(Scanned::All)
     }
 
+    /// A command was completed: what it leaves behind.
+    fn on_command(&mut self, header: Header, server: &mut Server, told: &Told<'_>) {
+        let command = command_tag(self.message(header));
+        let reason = Pins::of_tag(command);
+        let one_dropped = command == b"DEALLOCATE";
+        let all_dropped = matches!(command, b"DISCARD ALL" | b"DEALLOCATE ALL");
+        if let Some(reason) = reason {
+            self.pins.pin(reason, told.pool);
+        }
+        if one_dropped && let Some(name) = self.deallocating.take() {
+            self.names.on_deallocated(&name);
+        }
+        if all_dropped {
+            self.names.on_deallocated_all();
+            server.copies().forget();
+        }
+    }
+
     /// The body of the message at the mark, as far as it is there.
     fn message(&self, header: Header) -> &[u8] {
         let bytes = &self.from_server.bytes()[self.to_client..];
@@ -171,7 +248,7 @@ impl Traffic {
     }
 
     fn unpin_named(&mut self) {
-        if !self.prepared.any_named() {
+        if !self.names.any_native() {
             self.pins.unpin(PinReason::NamedStatement);
         }
     }
@@ -216,7 +293,7 @@ impl Traffic {
         self.overdue = None;
         self.phase = super::phase::Phase::Command;
         if simple {
-            self.prepared.on_simple_query();
+            self.unnamed.on_simple_query();
         }
         if status != TxStatus::Idle {
             self.rest(told, ClientState::IdleInTransaction);
@@ -240,6 +317,21 @@ fn looked_into(tag: u8) -> bool {
         tag,
         tag::COMMAND_COMPLETE | tag::ERROR | tag::READY_FOR_QUERY | tag::PARAMETER_STATUS
     )
+}
+
+/// Whether a reply is not for the client, and what is read from it.
+fn hides(reply: Reply, tag: u8) -> Option<Option<Hidden>> {
+    match reply {
+        Reply::Swallow | Reply::UnnamedRestored | Reply::CopyParsed | Reply::CopyClosed => {
+            Some(None)
+        }
+        Reply::CopyParameters => Some(Some(Hidden::Parameters)),
+        Reply::CopyDescribed if tag == crate::pgwire::backend::NO_DATA => {
+            Some(Some(Hidden::NoColumns))
+        }
+        Reply::CopyDescribed => Some(Some(Hidden::Columns)),
+        _ => None,
+    }
 }
 
 /// Messages that a server may send at any time; they are no reply.

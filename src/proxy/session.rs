@@ -4,7 +4,9 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Shared;
 use super::control::Registered;
@@ -14,12 +16,13 @@ use super::parting::LeaseEnd;
 use super::refuse::Refusal;
 use super::relay::Parting;
 use super::traffic::Traffic;
-use crate::backend::Lease;
+use crate::backend::{Lease, ServerError, ServerManager};
 use crate::clients::{ClientGuard, ClientState};
 use crate::cluster::{Base, CheckoutFailure, PoolHandle};
 use crate::error::{Class, ClientError};
 use crate::metrics::Limit;
-use crate::pgwire::{Inbox, Severity};
+use crate::pgwire::Severity;
+use crate::pool::{CheckoutError, Pool};
 use crate::tls::Stream;
 
 /// One client's session.
@@ -53,8 +56,8 @@ enum Woken {
 }
 
 /// How a wait for a connection ended.
-enum Waited {
-    Lease(Lease),
+enum Waited<T> {
+    Had(T),
     Failed(CheckoutFailure),
     Cancelled,
     Gone,
@@ -198,35 +201,59 @@ impl Session {
     async fn lease(&mut self) -> Option<Result<Lease, ()>> {
         // One that came while nothing was asked was for a request that had ended.
         self.registered.control.take_cancel();
-        if let Some(checkout) = self.pool.pool.try_checkout() {
-            let mut lease = Lease::new(checkout);
-            if lease.server().applied() == self.base.id() {
-                // Nothing was waited for: the clock need not be read again.
-                self.leased = self.now;
-                return Some(Ok(lease));
-            }
-            return Box::pin(self.align(lease)).await;
+        if let Some(checkout) = self.pool.pool.try_checkout(self.now) {
+            let lease = Lease::new(checkout);
+            // Nothing was waited for: the clock need not be read again.
+            return self.leased(lease, self.now).await;
         }
-        Box::pin(self.lease_slowly()).await
-    }
-
-    async fn lease_slowly(&mut self) -> Option<Result<Lease, ()>> {
         self.registration.set_state(ClientState::Waiting);
-        let waited = self.wait_for_lease().await;
+        let waited = self
+            .wait_for(|pool| async move { pool.enter().await })
+            .await;
+        let waited = match waited {
+            // Most find what another client gave back a moment ago.
+            Waited::Had(entered) => match entered.finish_now() {
+                Ok((checkout, now)) => {
+                    self.registration.set_state(ClientState::Idle);
+                    return self.leased(Lease::new(checkout), now).await;
+                }
+                Err(entered) => Box::pin(self.wait_for(|_| entered.finish())).await,
+            },
+            Waited::Failed(error) => Waited::Failed(error),
+            Waited::Cancelled => Waited::Cancelled,
+            Waited::Gone => Waited::Gone,
+            Waited::Stopping => Waited::Stopping,
+        };
         self.registration.set_state(ClientState::Idle);
         match waited {
-            Waited::Lease(mut lease) => {
-                if lease.server().applied() == self.base.id() {
-                    self.leased = Instant::now();
-                    return Some(Ok(lease));
-                }
-                self.align(lease).await
-            }
+            Waited::Had(checkout) => self.leased(Lease::new(checkout), Instant::now()).await,
+            other => Box::pin(self.without_lease(other)).await,
+        }
+    }
+
+    /// A server was had at this moment.
+    async fn leased(&mut self, mut lease: Lease, now: Instant) -> Option<Result<Lease, ()>> {
+        if lease.server().applied() == self.base.id() {
+            self.leased = now;
+            return Some(Ok(lease));
+        }
+        Box::pin(self.align(lease)).await
+    }
+
+    /// A wait for a server ended without one.
+    async fn without_lease<T>(&mut self, waited: Waited<T>) -> Option<Result<Lease, ()>> {
+        match waited {
             Waited::Failed(error) if error.class() == Class::Shutdown => {
                 self.end_stopping().await;
                 Some(Err(()))
             }
             Waited::Failed(error) => {
+                if matches!(
+                    error,
+                    CheckoutFailure::Checkout(CheckoutError::NoRoom { .. })
+                ) {
+                    self.context.metrics.limit_rejected(Limit::Servers);
+                }
                 self.refuse(error.class(), error.sqlstate(), &error.client_message())
             }
             Waited::Cancelled => self.refuse_cancelled(),
@@ -234,20 +261,22 @@ impl Session {
                 self.end_stopping().await;
                 Some(Err(()))
             }
-            Waited::Gone => Some(Err(())),
+            Waited::Gone | Waited::Had(_) => Some(Err(())),
         }
     }
 
     /// Waits at the pool, while watching for the client to leave or to cancel.
-    async fn wait_for_lease(&mut self) -> Waited {
-        let pool = self.pool.clone();
-        let mut checkout = pin!(pool.checkout());
+    async fn wait_for<T, F>(&mut self, step: impl FnOnce(Pool<ServerManager>) -> F) -> Waited<T>
+    where
+        F: Future<Output = Result<T, CheckoutError<ServerError>>>,
+    {
+        let mut step = pin!(step(self.pool.pool.clone()));
         poll_fn(|cx| {
             self.registered.control.register(cx.waker());
-            if let Poll::Ready(result) = checkout.as_mut().poll(cx) {
+            if let Poll::Ready(result) = step.as_mut().poll(cx) {
                 return Poll::Ready(match result {
-                    Ok(lease) => Waited::Lease(lease),
-                    Err(error) => Waited::Failed(error),
+                    Ok(had) => Waited::Had(had),
+                    Err(error) => Waited::Failed(error.into()),
                 });
             }
             if self.registered.control.take_cancel() {
@@ -360,7 +389,9 @@ impl Session {
 
     /// Sends what is left and a FATAL error, unless the client stands in the middle of a message.
     async fn last_words(&mut self, sqlstate: &str, message: &str, hint: Option<&str>) {
-        if self.flush().await.is_err() || self.traffic.server_body > 0 {
+        if self.flush().await.is_err()
+            || self.traffic.server_body > 0 && self.traffic.hidden.is_none()
+        {
             return;
         }
         self.traffic
@@ -400,10 +431,3 @@ impl Session {
 
 /// How long a client that is being sent away may take to read why.
 pub(super) const GOODBYE: Duration = Duration::from_secs(2);
-
-impl Session {
-    /// The bytes read so far, for a session that starts.
-    pub(super) fn empty_traffic() -> Traffic {
-        Traffic::new(Inbox::default())
-    }
-}

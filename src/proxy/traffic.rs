@@ -4,16 +4,16 @@
 //! say how much of each buffer may go. The two scans ([`client_side`](super::client_side),
 //! [`server_side`](super::server_side)) move those marks; [`relay`](super::relay) moves the bytes.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
-use bytes::BytesMut;
-
+use super::names::Names;
 use super::phase::Phase;
 use super::pins::Pins;
 use super::pipeline::Pipeline;
-use super::prepared::Prepared;
+use super::sharing::Sharing;
+use super::unnamed::Unnamed;
 use crate::cluster::Vacated;
-use crate::pgwire::{Inbox, Replies};
+use crate::pgwire::{Inbox, Outbox, Replies};
 use crate::sql::StateScan;
 
 /// One session's traffic.
@@ -28,7 +28,7 @@ pub(super) struct Traffic {
     /// The look at the text of a statement that passes in pieces.
     pub(super) text: Option<StateScan>,
     /// Bytes of ours that go to the server before the client's.
-    pub(super) ahead: BytesMut,
+    pub(super) ahead: Outbox,
     /// The client said goodbye behind what was scanned.
     pub(super) goodbye: bool,
     /// Bytes from the server.
@@ -37,14 +37,22 @@ pub(super) struct Traffic {
     pub(super) to_client: usize,
     /// Bytes of the server's current message beyond those marks.
     pub(super) server_body: usize,
+    /// That message is not for the client: what is read from it.
+    pub(super) hidden: Option<Hidden>,
     /// Replies of ours that go to the client before the server's.
     pub(super) own: Replies,
     /// What the client is in the middle of.
     pub(super) phase: Phase,
     /// What the server owes.
     pub(super) pipeline: Pipeline,
-    /// The client's prepared statements.
-    pub(super) prepared: Prepared,
+    /// The client's unnamed statement.
+    pub(super) unnamed: Unnamed,
+    /// The client's named statements.
+    pub(super) names: Names,
+    /// The name that a statement of SQL is about to drop.
+    pub(super) deallocating: Option<Vec<u8>>,
+    /// How they are given to servers.
+    pub(super) sharing: Sharing,
     /// Why the server stays.
     pub(super) pins: Pins,
     /// When the first byte of the current statement's reply came.
@@ -65,23 +73,38 @@ pub(super) struct Traffic {
     pub(super) vacated: Option<Vacated>,
 }
 
+/// A message of the server's that passes in pieces, and not to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hidden {
+    /// The parameters of a statement that is shared.
+    Parameters,
+    /// Its columns.
+    Columns,
+    /// That it has none.
+    NoColumns,
+}
+
 impl Traffic {
-    /// A session that has read `from_client` so far.
-    pub(super) fn new(from_client: Inbox) -> Self {
+    /// A session that has read nothing so far.
+    pub(super) fn new(sharing: Sharing) -> Self {
         Self {
-            from_client,
+            from_client: Inbox::default(),
             to_server: 0,
             client_body: 0,
             text: None,
-            ahead: BytesMut::new(),
+            ahead: Outbox::default(),
             goodbye: false,
             from_server: Inbox::default(),
             to_client: 0,
             server_body: 0,
+            hidden: None,
             own: Replies::default(),
             phase: Phase::Command,
             pipeline: Pipeline::default(),
-            prepared: Prepared::default(),
+            unnamed: Unnamed::default(),
+            names: Names::default(),
+            deallocating: None,
+            sharing,
             pins: Pins::default(),
             first_reply: None,
             last_done: Instant::now(),
@@ -97,9 +120,29 @@ impl Traffic {
     /// Another server from now on.
     pub(super) fn on_server_changed(&mut self, leased: Instant) {
         self.leased = leased;
-        self.prepared.on_server_changed();
+        self.unnamed.on_server_changed();
         self.first_reply = None;
         self.touched = false;
+    }
+
+    /// Moves what is marked to where our own bytes wait, so that more of ours can follow.
+    pub(super) fn gather(&mut self) {
+        let marked = &self.from_client.bytes()[..self.to_server];
+        if !marked.is_empty() {
+            self.ahead.extend(marked);
+            self.from_client.consume(self.to_server);
+            self.to_server = 0;
+        }
+    }
+
+    /// Moves what is marked for the client to where our own replies wait, so that more of ours can follow.
+    pub(super) fn gather_replies(&mut self) {
+        let marked = &self.from_server.bytes()[..self.to_client];
+        if !marked.is_empty() {
+            self.own.pass(marked);
+            self.from_server.consume(self.to_client);
+            self.to_client = 0;
+        }
     }
 
     /// Whether every request was answered and nothing waits to go to the server.

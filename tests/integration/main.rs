@@ -15,6 +15,7 @@ mod hostile_server;
 mod launcher;
 mod limits;
 mod network;
+mod prepared;
 mod reload;
 mod scrape_under_stress;
 mod session_pooling;

@@ -190,8 +190,8 @@ async fn a_notification_comes_while_its_client_is_idle() {
 }
 
 #[tokio::test]
-async fn a_named_statement_pins_until_its_close() {
-    let bench = Bench::new().await;
+async fn a_named_statement_that_is_not_shared_pins_until_its_close() {
+    let bench = Bench::with(&[("POOLWATCH_POOL__MAX_PREPARED_STATEMENTS", "0")]).await;
     let mut one = bench.pooled().await;
     let mut two = bench.pooled().await;
     for name in ["first", "second"] {

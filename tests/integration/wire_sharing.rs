@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::bench::Bench;
-use crate::support::eventually;
+use crate::bench::{Bench, ONE};
 use crate::support::raw::{
     Raw, bind, close, describe, execute, flush, message, packet, parse, query, run, sync, tags,
     terminate,
 };
+use crate::support::{Faults, Postgres, Sidecar, Trouble, eventually};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -205,6 +205,38 @@ async fn a_cancel_request_reaches_its_own_query_and_no_other() {
         assert!(tags(&answer).ends_with('Z'), "{answer:?}");
         assert_eq!(other.value("SELECT 'whole'").await, "whole");
     }
+}
+
+/// On a direct connection a request's own connection ends after the signals were sent (PostgreSQL sends two, to the process and
+/// to its group). Who waits for that end, as libpq and asyncpg do, may trust that the request hits nothing that comes later.
+#[tokio::test]
+async fn a_cancel_requests_own_connection_lasts_until_it_is_over() {
+    let server = Postgres::shared().await;
+    let database = server.database().await;
+    let faults = Faults::before(server.port()).await;
+    let sidecar = Sidecar::start_with(&database, &faults.through(&database.url), &[], &ONE).await;
+    let mut client = Raw::login(sidecar.proxy_addr(), &database.name).await;
+    let key = client.greeting.iter().find(|message| message.tag == 'K');
+    let key = key.expect("BackendKeyData").body.clone();
+    client
+        .send(&query(
+            "DO $$ BEGIN RAISE NOTICE 'at it'; PERFORM pg_sleep(600); END $$",
+        ))
+        .await;
+    client.until('N').await;
+    faults.set(Trouble::BlackHole);
+    let before = faults.accepted();
+    let mut canceller = Raw::dial(sidecar.proxy_addr()).await;
+    let request = [&80_877_102_u32.to_be_bytes()[..], &key].concat();
+    canceller.send(&packet(&request)).await;
+    tokio::select! {
+        biased;
+        _ = canceller.drain() => panic!("over before PostgreSQL got the request"),
+        () = eventually(LIMIT, || async { faults.accepted() > before }) => {}
+    }
+    faults.set(Trouble::None);
+    assert!(canceller.drain().await);
+    assert_eq!(client.until('Z').await[0].code(), "57014");
 }
 
 #[tokio::test]

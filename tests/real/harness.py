@@ -3,6 +3,7 @@
 Every process is started here, known by its pid and ended here; ports are chosen by the system.
 """
 
+import collections
 import contextlib
 import os
 import pathlib
@@ -77,8 +78,8 @@ def children(pid):
 class Postgres:
     """A PostgreSQL server of its own: SCRAM over TCP, 100 connections, nothing flushed to disk."""
 
-    def __init__(self, max_connections=100, program=postgres_bin, authentication="scram-sha-256"):
-        self.password, self.program = secrets.token_hex(8), program
+    def __init__(self, max_connections=100, user=USER, program=postgres_bin, authentication="scram-sha-256"):
+        self.user, self.password, self.program = user, secrets.token_hex(8), program
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="real-pg-"))
         self.data, self.port, self.process = self.folder / "data", free_port(), None
         self.max_connections = max_connections
@@ -92,14 +93,15 @@ class Postgres:
         secret.write_text(self.password)
         secret.chmod(0o644)
         subprocess.run(
-            [self.program("initdb"), "-D", self.data, "-U", USER, "-A", authentication, "--pwfile", secret, "-N", "-E", "UTF8"],
+            [self.program("initdb"), "-D", self.data, "-U", user, "-A", authentication, "--pwfile", secret, "-N", "-E", "UTF8"],
             check=True, stdout=subprocess.DEVNULL, cwd=self.folder, env=environment(), **self.account)
         self.start()
         self.query(f"CREATE DATABASE {DATABASE}", database="postgres")
 
     def start(self):
         settings = dict(listen_addresses="127.0.0.1", port=self.port, unix_socket_directories=self.folder, fsync="off",
-                        max_connections=self.max_connections, shared_buffers="64MB", log_min_messages="fatal")
+                        max_connections=self.max_connections, shared_buffers="64MB", log_min_messages="error",
+                        log_min_error_statement="panic", log_error_verbosity="terse", log_line_prefix="%e ", lc_messages="C")
         arguments = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         log = open(self.folder / "log", "ab")
         self.process = subprocess.Popen([self.program("postgres"), "-D", self.data, *arguments], stdout=log, stderr=log,
@@ -132,13 +134,23 @@ class Postgres:
                     os.kill(pid, signal.SIGCONT)
 
     def url(self, database=DATABASE):
-        return f"postgresql://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{self.user}:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def query(self, sql, database=DATABASE):
         """Asked directly, not through poolwatch: the independent count."""
         done = subprocess.run([postgres_bin("psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", self.url(database), "-c", sql],
                               check=True, capture_output=True, text=True, env=environment(), timeout=30)
         return done.stdout.strip()
+
+    def errors(self, since=0):
+        """How often each SQLSTATE was reported, by the server's own log from the byte `since` on."""
+        with open(self.folder / "log", "rb") as log:
+            log.seek(since)
+            lines = log.read().decode(errors="replace").splitlines()
+        return collections.Counter(found[1] for line in lines if (found := re.match(r"([0-9A-Z]{5}) (?:ERROR|FATAL):", line)))
+
+    def log_end(self):
+        return (self.folder / "log").stat().st_size
 
     def connections(self):
         """Client connections to the database, without the one that asks."""

@@ -16,12 +16,20 @@ import tempfile
 import time
 import traceback
 
+import asynchronous
 import commands
 import drivers
 import figures
+import migrations
+import others
 import outages
 import postgres18
+import psycopgs
+import suites
+import terminals
 from harness import Postgres, Sidecar
+
+PARTS = (commands, drivers, figures, outages, postgres18, terminals, asynchronous, psycopgs, migrations, others, suites)
 
 
 class World:
@@ -31,7 +39,7 @@ class World:
         self.binary, self.out = str(pathlib.Path(binary).resolve()), pathlib.Path(out)
         self.out.mkdir(parents=True, exist_ok=True)
         self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="real-"))
-        self.postgres, self.started, self.check = Postgres(), [], ""
+        self.postgres, self.started, self.check, self.databases = Postgres(), [], "", 0
 
     def sidecar(self, **settings):
         name = f"{self.check}-{len(self.started)}"
@@ -56,7 +64,7 @@ def main():
     parser.add_argument("--out", default=".ci/out/real", help="folder for logs")
     arguments = parser.parse_args()
 
-    checks = {check.__name__.removeprefix("check_"): check for part in (commands, drivers, figures, outages, postgres18) for check in part.CHECKS}
+    checks = {check.__name__.removeprefix("check_"): check for part in PARTS for check in part.CHECKS}
     wanted = arguments.only.split(",") if arguments.only else list(checks)
     unknown = [name for name in wanted if name not in checks]
     if unknown:

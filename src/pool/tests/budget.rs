@@ -67,7 +67,7 @@ async fn a_busy_pool_does_not_starve_another() {
         let a = a.clone();
         tokio::spawn(async move {
             for _ in 0..100 {
-                let held = match a.try_checkout() {
+                let held = match a.try_checkout(tokio::time::Instant::now()) {
                     Some(held) => held,
                     None => a.checkout().await.unwrap(),
                 };

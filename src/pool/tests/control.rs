@@ -29,7 +29,7 @@ async fn a_pause_grants_nothing_and_waits_for_what_is_held() {
     taken.pop();
     pausing.await.unwrap();
     assert!(pool.status().paused);
-    assert!(pool.try_checkout().is_none());
+    assert!(pool.try_checkout(Instant::now()).is_none());
     let mut second = Box::pin(pool.checkout());
     assert!(poll!(&mut second).is_pending());
     pool.resume();
@@ -65,7 +65,7 @@ async fn a_permit_given_to_a_waiter_that_left_does_not_get_through_a_pause() {
     assert_eq!(pool.shared.gate.outstanding(), 1, "given, not yet seen");
     drop(waiting);
     assert_eq!(pool.shared.gate.outstanding(), 0);
-    assert!(pool.try_checkout().is_none());
+    assert!(pool.try_checkout(Instant::now()).is_none());
     pool.pause_and_wait(Duration::ZERO).await.unwrap();
     pool.resume();
     pool.resume();
@@ -123,7 +123,9 @@ async fn a_resize_while_paused_holds_after_the_pause() {
     let held = pool.checkout().await.unwrap();
     pool.pause();
     pool.resize(2, 0).unwrap();
-    assert!(pool.try_checkout().is_none() && pool.checkout().now_or_never().is_none());
+    assert!(
+        pool.try_checkout(Instant::now()).is_none() && pool.checkout().now_or_never().is_none()
+    );
     pool.resume();
     let other = pool.checkout().await.unwrap();
     assert!(pool.checkout().now_or_never().is_none());
@@ -213,7 +215,7 @@ async fn a_closed_pool_refuses_and_closes_everything_in_time() {
     let (drained, ()) = tokio::join!(pool.drain(SECOND), returns);
     drained.unwrap();
     assert!(matches!(pool.checkout().await, Err(CheckoutError::Closed)));
-    assert!(pool.try_checkout().is_none() && pool.status().closed);
+    assert!(pool.try_checkout(Instant::now()).is_none() && pool.status().closed);
     assert_eq!(world.closed(), [CloseReason::Shutdown; 2]);
     pool.resume();
     assert!(

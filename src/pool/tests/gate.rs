@@ -29,7 +29,10 @@ async fn waiters_are_served_in_the_order_of_asking() {
     }
     assert_eq!(pool.status().waiting, 20);
     drop(taken);
-    assert!(pool.try_checkout().is_none(), "a newcomer overtakes nobody");
+    assert!(
+        pool.try_checkout(Instant::now()).is_none(),
+        "a newcomer overtakes nobody"
+    );
     for task in tasks {
         task.await.unwrap();
     }
@@ -141,11 +144,17 @@ async fn the_fast_path_has_no_effect_unless_it_succeeds() {
         pre_ping: true,
         ..plain(2, 0)
     });
-    assert!(pool.try_checkout().is_none(), "nothing is idle");
+    assert!(
+        pool.try_checkout(Instant::now()).is_none(),
+        "nothing is idle"
+    );
     drop(take(&pool, 2).await);
     let before = world.events.lock().len();
     tokio::time::advance(Duration::from_secs(1)).await;
-    assert!(pool.try_checkout().is_none(), "it would need a ping");
+    assert!(
+        pool.try_checkout(Instant::now()).is_none(),
+        "it would need a ping"
+    );
     assert_eq!(world.events.lock().len(), before);
     assert_eq!(world.ping_calls(), 0);
     assert_eq!(
@@ -154,7 +163,7 @@ async fn the_fast_path_has_no_effect_unless_it_succeeds() {
         "the order is as it was"
     );
     pool.checkout().await.unwrap();
-    let quick = pool.try_checkout().unwrap();
+    let quick = pool.try_checkout(Instant::now()).unwrap();
     assert_eq!((quick.id, quick.fresh()), (1, false));
     quick.kill();
     drop(quick);
@@ -236,4 +245,44 @@ async fn events_carry_the_times_they_tell_of() {
     };
     let told: Vec<PoolEvent> = world.events.lock().iter().map(rounded).collect();
     assert_eq!(told, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_back_for_a_waiter_is_no_overflow() {
+    let (pool, world) = pool(plain(1, 1));
+    let taken = take(&pool, 2).await;
+    let mut waiter = Box::pin(pool.checkout());
+    assert!(poll!(&mut waiter).is_pending());
+    // Both come back before the waiter gets to run, as in one turn of an event loop.
+    drop(taken);
+    assert_eq!(world.closed(), []);
+    let status = pool.status();
+    assert_eq!(
+        (status.idle, status.in_use),
+        (1, 1),
+        "one is as good as taken"
+    );
+    let conn = waiter.await.unwrap();
+    let status = pool.status();
+    assert_eq!((status.idle, status.in_use), (1, 1));
+    drop(conn);
+    assert_eq!(world.closed(), [CloseReason::Overflow], "now nobody waits");
+    assert_settled(&pool, &world, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_kept_for_a_waiter_that_gave_up_is_overflow_again() {
+    let (pool, world) = pool(plain(1, 2));
+    let taken = take(&pool, 3).await;
+    let (mut one, mut two) = (Box::pin(pool.checkout()), Box::pin(pool.checkout()));
+    assert!(poll!(&mut one).is_pending());
+    assert!(poll!(&mut two).is_pending());
+    drop(taken);
+    assert_eq!(world.closed(), []);
+    drop(one);
+    assert_eq!(world.closed(), [CloseReason::Overflow]);
+    drop(two.await.unwrap());
+    assert_eq!(world.closed(), [CloseReason::Overflow; 2]);
+    assert_eq!(pool.status().idle, 1);
+    assert_settled(&pool, &world, 0);
 }

@@ -2,6 +2,7 @@
 
 use super::fake::{Fake, assert_settled, plain, pool, take};
 use crate::pool::{CloseReason, Config, Pool};
+use tokio::time::Instant;
 
 /// `checkedin()`, `overflow()`, `checkedout()`.
 fn counters(pool: &Pool<Fake>) -> (u32, i32, u32) {
@@ -73,7 +74,7 @@ async fn a_pool_that_is_off_opens_and_closes_each_time() {
         ..plain(1, 0)
     };
     let (pool, world) = pool(config);
-    assert!(pool.try_checkout().is_none());
+    assert!(pool.try_checkout(Instant::now()).is_none());
     let taken = take(&pool, 4).await;
     assert!(taken.iter().all(|conn| conn.fresh()));
     assert_eq!((pool.status().in_use, pool.status().idle), (4, 0));

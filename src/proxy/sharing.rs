@@ -1,0 +1,425 @@
+//! Named statements in transaction pooling: any server can be given any client's statement.
+//!
+//! Three tables: what a statement is ([`Statement`](crate::backend::Statement), shared by all clients of a pool), what a
+//! client's names stand for ([`Names`](super::names::Names)), and which statements a server has, under names of its own
+//! ([`Copies`]). Parse, Bind, Describe and Close are rewritten from the one to the other. A client's Parse always goes to
+//! a server, so its errors and its effects are PostgreSQL's own. Where a Bind meets a server without the statement, a
+//! Parse of ours goes first, and the Bind waits until the server has described what it made of it: if that is not what
+//! the client knows, because the schema has changed since, the client gets the error that PostgreSQL gives for a cached
+//! plan, as on a direct connection.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+use super::names::{Entry, SharedEntry};
+use super::phase::Request;
+use super::pipeline::{Failure, Owed};
+use super::traffic::Traffic;
+use crate::backend::{Copies, Place, Statement, Statements, Variant};
+use crate::pgwire::{DescriptionReader, HEADER, Header, Outbox, cstr, frontend};
+
+/// How many statements are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatementLimits {
+    /// On each server; 0 shares nothing, so that a named statement keeps its server.
+    pub server: usize,
+    /// Names of each client; statements beyond keep the client's server.
+    pub client: usize,
+}
+
+/// What a session knows of shared statements beyond its names.
+#[derive(Debug)]
+pub(super) struct Sharing {
+    /// `None` where the client keeps its server anyway: its names go as they are.
+    limits: Option<StatementLimits>,
+    statements: Statements,
+    /// Statements that the server was sent and has not described yet, oldest first.
+    coming: VecDeque<Coming>,
+    /// Closes of ours that are not answered, oldest first.
+    closing: VecDeque<u64>,
+    /// Reads the description of the oldest coming.
+    pub(super) reader: DescriptionReader,
+    /// The variant that a client wanted and that cannot be had any more.
+    stale: Option<u64>,
+    /// The variant whose use was refused for that last.
+    pub(super) refused: Option<Arc<Variant>>,
+}
+
+/// A statement on its way to the server.
+#[derive(Debug)]
+struct Coming {
+    place: Place,
+    statement: Arc<Statement>,
+    /// The name that the client gives it.
+    name: Option<Box<[u8]>>,
+    /// What a client knows it as.
+    wanted: Option<u64>,
+    /// It was sent by us, and a message of the client's waits for it.
+    awaited: bool,
+    parsed: bool,
+}
+
+/// What became of a message that was to be noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// It goes as it is.
+    AsItIs,
+    /// Its head was rewritten and taken off the buffer; this many bytes of it follow as they are.
+    Rewritten(usize),
+    /// It cannot be noted before what was sent is answered.
+    Wait,
+}
+
+impl Sharing {
+    /// With `limits`, or without sharing.
+    pub(super) fn new(limits: Option<StatementLimits>, statements: Statements) -> Self {
+        Self {
+            limits: limits.filter(|limits| limits.server > 0),
+            statements,
+            coming: VecDeque::new(),
+            closing: VecDeque::new(),
+            reader: DescriptionReader::default(),
+            stale: None,
+            refused: None,
+        }
+    }
+
+    /// Whether everything of ours is answered.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.coming.is_empty() && self.closing.is_empty()
+    }
+
+    /// A statement of ours was parsed.
+    pub(super) fn on_parsed(&mut self) {
+        if let Some(coming) = self.coming.iter_mut().find(|coming| !coming.parsed) {
+            coming.parsed = true;
+        }
+    }
+
+    /// A Close of ours was answered.
+    pub(super) fn on_closed(&mut self) {
+        self.closing.pop_front();
+    }
+}
+
+/// The statement's name in a Bind, or in a Describe or Close of a statement: where it begins in the body, and itself.
+pub(super) fn statement_name(request: Request, body: &[u8]) -> Option<(usize, &[u8])> {
+    if request == Request::Bind {
+        let (portal, rest) = cstr(body)?;
+        let (name, _) = cstr(rest)?;
+        return Some((portal.len() + 1, name));
+    }
+    let name = body.strip_prefix(b"S")?;
+    cstr(name).map(|(name, _)| (1, name))
+}
+
+/// Whether this is the end of a Parse: a text, and as many types as it says.
+fn is_whole(asked: &[u8]) -> bool {
+    let Some((_, types)) = cstr(asked) else {
+        return false;
+    };
+    types
+        .split_first_chunk()
+        .is_some_and(|(count, types)| types.len() == 4 * usize::from(u16::from_be_bytes(*count)))
+}
+
+fn write_parse(ahead: &mut Outbox, copies: &Copies, number: u64, parts: [&[u8]; 2]) {
+    ahead.message(frontend::PARSE, 0, |body| {
+        copies.write_name(number, body);
+        body.push(0);
+        body.extend_from_slice(parts[0]);
+        body.extend_from_slice(parts[1]);
+    });
+}
+
+fn write_about(ahead: &mut Outbox, tag: u8, copies: &Copies, number: u64) {
+    ahead.message(tag, 0, |body| {
+        body.push(b'S');
+        copies.write_name(number, body);
+        body.push(0);
+    });
+}
+
+impl Traffic {
+    /// Whether this Parse of a name, which is there as a whole, can be shared.
+    pub(super) fn can_share(&self, asked: &[u8]) -> bool {
+        self.sharing
+            .limits
+            .is_some_and(|limits| self.names.len() < limits.client)
+            && is_whole(asked)
+    }
+
+    /// A Parse that can be shared.
+    pub(super) fn share_parse(
+        &mut self,
+        header: Header,
+        now: Instant,
+        copies: &mut Copies,
+    ) -> Noted {
+        self.gather();
+        let message = &self.from_client.bytes()[..header.total];
+        let Some((name, asked)) = cstr(&message[HEADER..]) else {
+            return Noted::AsItIs;
+        };
+        if self.names.get(name).is_some() {
+            // PostgreSQL says so itself, after it has looked at the text: about a statement that is there to be met.
+            let number = copies.scratch();
+            write_parse(&mut self.ahead, copies, number, [b"\0", &[0, 0]]);
+            self.pipeline.on_client(Owed::ParseScratch, now);
+            write_parse(&mut self.ahead, copies, number, [asked, b""]);
+            self.pipeline.on_client(Owed::ParseNamed, now);
+            self.names.on_parse_taken(name);
+            copies.leave(number);
+        } else {
+            let statement = self.sharing.statements.intern(asked);
+            let limit = self.sharing.limits.map_or(0, |limits| limits.server);
+            let place = copies.open(limit);
+            close_unwanted(
+                &mut self.sharing,
+                &mut self.ahead,
+                &mut self.pipeline,
+                copies,
+                now,
+            );
+            write_parse(&mut self.ahead, copies, place.number(), [asked, b""]);
+            self.pipeline.on_client(Owed::ParseShared, now);
+            write_about(&mut self.ahead, frontend::DESCRIBE, copies, place.number());
+            self.pipeline.on_client(Owed::DescribeCopy, now);
+            self.sharing.coming.push_back(Coming {
+                place,
+                statement: statement.clone(),
+                name: Some(name.into()),
+                wanted: None,
+                awaited: false,
+                parsed: false,
+            });
+            self.names.on_parse(
+                name,
+                Entry::Shared(SharedEntry {
+                    statement,
+                    variant: None,
+                    place: Some(place),
+                }),
+            );
+        }
+        self.from_client.consume(header.total);
+        Noted::Rewritten(0)
+    }
+
+    /// A Bind or Describe of a named statement, or its Close.
+    pub(super) fn use_named(
+        &mut self,
+        request: Request,
+        header: Header,
+        now: Instant,
+        copies: &mut Copies,
+    ) -> Noted {
+        let bytes = &self.from_client.bytes()[self.to_server..];
+        let body = &bytes[HEADER..header.total.min(bytes.len())];
+        let Some((at, name)) = statement_name(request, body) else {
+            return Noted::AsItIs;
+        };
+        if !self.names.is_settled(name) {
+            return Noted::Wait;
+        }
+        let head = HEADER + at + name.len() + 1;
+        let mut owed = match request {
+            Request::Bind => Owed::Bind,
+            Request::Describe => Owed::Describe,
+            _ => Owed::CloseStatement,
+        };
+        let Some(Entry::Shared(shared)) = self.names.get(name) else {
+            // The server knows it by this name, or says that it does not.
+            if request == Request::Close {
+                self.names.on_close(name);
+            }
+            self.pipeline.on_client(owed, now);
+            return Noted::AsItIs;
+        };
+        let mut number = 0;
+        if request == Request::Close {
+            // The server keeps its copy, for others. Closing what is not there is answered all the same.
+            self.names.on_close(name);
+        } else if let Some(place) = place_of(shared, copies) {
+            number = place.number();
+        } else {
+            let wanted = shared.variant.clone();
+            let id = wanted.as_ref().map(|variant| variant.id());
+            if id.is_none() || self.sharing.stale != id {
+                let (statement, name) = (shared.statement.clone(), Box::from(name));
+                return self.send_copy(statement, wanted, name, now, copies);
+            }
+            self.sharing.stale = None;
+            self.sharing.refused = wanted;
+            owed = match request {
+                Request::Bind => Owed::BindStale,
+                _ => Owed::DescribeStale,
+            };
+        }
+        self.gather();
+        if request == Request::Close {
+            close_unwanted(
+                &mut self.sharing,
+                &mut self.ahead,
+                &mut self.pipeline,
+                copies,
+                now,
+            );
+        }
+        let before_name = &self.from_client.bytes()[HEADER..HEADER + at];
+        self.ahead.message(header.tag, header.total - head, |body| {
+            body.extend_from_slice(before_name);
+            copies.write_name(number, body);
+            body.push(0);
+        });
+        self.pipeline.on_client(owed, now);
+        self.from_client.consume(head);
+        Noted::Rewritten(header.total - head)
+    }
+
+    /// A Query, or a Parse of the unnamed statement, that drops a named one by SQL. The server is given one to drop, so
+    /// that its answer is its own and others keep theirs.
+    pub(super) fn deallocate(
+        &mut self,
+        name: Vec<u8>,
+        header: Header,
+        now: Instant,
+        copies: &mut Copies,
+    ) -> Noted {
+        let owed = if header.tag == frontend::QUERY {
+            Owed::Query
+        } else {
+            Owed::ParseUnnamed
+        };
+        let shared = matches!(self.names.get(&name), Some(Entry::Shared(_)));
+        self.deallocating = Some(name);
+        if !shared {
+            self.pipeline.on_client(owed, now);
+            return Noted::AsItIs;
+        }
+        self.gather();
+        let number = copies.scratch();
+        write_parse(&mut self.ahead, copies, number, [b"\0", &[0, 0]]);
+        self.pipeline.on_client(Owed::ParseScratch, now);
+        self.ahead.message(header.tag, 0, |body| {
+            if owed == Owed::ParseUnnamed {
+                body.push(0);
+            }
+            body.extend_from_slice(b"DEALLOCATE ");
+            copies.write_name(number, body);
+            body.push(0);
+            if owed == Owed::ParseUnnamed {
+                body.extend_from_slice(&[0, 0]);
+            }
+        });
+        self.pipeline.on_client(owed, now);
+        // It is still there if this fails.
+        copies.leave(number);
+        self.from_client.consume(header.total);
+        Noted::Rewritten(0)
+    }
+
+    /// Gives the server a statement that it lacks; the message that needs it waits.
+    fn send_copy(
+        &mut self,
+        statement: Arc<Statement>,
+        wanted: Option<Arc<Variant>>,
+        name: Box<[u8]>,
+        now: Instant,
+        copies: &mut Copies,
+    ) -> Noted {
+        if self.sharing.coming.iter().any(|coming| coming.awaited) {
+            return Noted::Wait;
+        }
+        self.gather();
+        let limit = self.sharing.limits.map_or(0, |limits| limits.server);
+        let place = copies.open(limit);
+        close_unwanted(
+            &mut self.sharing,
+            &mut self.ahead,
+            &mut self.pipeline,
+            copies,
+            now,
+        );
+        let parts = match &wanted {
+            Some(variant) => [variant.text(), variant.parameters()],
+            None => [statement.asked(), &b""[..]],
+        };
+        write_parse(&mut self.ahead, copies, place.number(), parts);
+        self.pipeline.on_client(Owed::ParseCopy, now);
+        write_about(&mut self.ahead, frontend::DESCRIBE, copies, place.number());
+        self.pipeline.on_client(Owed::DescribeCopy, now);
+        self.ahead.message(frontend::FLUSH, 0, |_| {});
+        self.sharing.coming.push_back(Coming {
+            place,
+            statement,
+            name: wanted.is_none().then_some(name),
+            wanted: wanted.map(|variant| variant.id()),
+            awaited: true,
+            parsed: false,
+        });
+        Noted::Wait
+    }
+
+    /// The server has described the oldest statement that is coming.
+    pub(super) fn on_described(&mut self, copies: &mut Copies) {
+        let description = self.sharing.reader.finish();
+        let Some(coming) = self.sharing.coming.pop_front() else {
+            return;
+        };
+        let variant = coming.statement.variant(description);
+        let place = copies.described(coming.place, &variant);
+        if coming.wanted.is_some_and(|wanted| wanted != variant.id()) {
+            self.sharing.stale = coming.wanted;
+        }
+        if let Some(name) = &coming.name
+            && let Some(Entry::Shared(shared)) = self.names.get(name)
+            && Arc::ptr_eq(&shared.statement, &coming.statement)
+        {
+            shared.variant = Some(variant);
+            shared.place = Some(place);
+        }
+    }
+
+    /// An error took some messages about statements with it.
+    pub(super) fn on_statements_failed(&mut self, failure: &Failure, copies: &mut Copies) {
+        let sharing = &mut self.sharing;
+        let dropped = failure.dropped_copies.min(sharing.coming.len());
+        for coming in sharing.coming.drain(..dropped) {
+            copies.failed(coming.place, coming.parsed);
+        }
+        let dropped = failure.dropped_copy_closes.min(sharing.closing.len());
+        for number in sharing.closing.drain(..dropped) {
+            copies.leave(number);
+        }
+        sharing.reader = DescriptionReader::default();
+        self.names.on_dropped(failure.dropped_names);
+    }
+}
+
+/// Where this server has the statement.
+fn place_of(shared: &mut SharedEntry, copies: &mut Copies) -> Option<Place> {
+    if let Some(place) = shared.place
+        && copies.touch(place)
+    {
+        return Some(place);
+    }
+    shared.place = copies.find(shared.variant.as_ref()?);
+    shared.place
+}
+
+/// Closes what the server need not keep, now that there is something to say to it.
+fn close_unwanted(
+    sharing: &mut Sharing,
+    ahead: &mut Outbox,
+    pipeline: &mut super::pipeline::Pipeline,
+    copies: &mut Copies,
+    now: Instant,
+) {
+    while let Some(number) = copies.take_unwanted() {
+        write_about(ahead, frontend::CLOSE, copies, number);
+        pipeline.on_client(Owed::CloseCopy, now);
+        sharing.closing.push_back(number);
+    }
+}

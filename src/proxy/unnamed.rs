@@ -1,0 +1,210 @@
+//! One client's unnamed statement.
+//!
+//! It outlives its transaction on a direct connection, so a client may bind to it long after its
+//! server went to somebody else. Its Parse is therefore kept and sent again, ahead of the first Bind or Describe on a
+//! server that did not get it from us; a client without one gets PostgreSQL's own error, because the unnamed statement
+//! that another client left there is closed first.
+
+use std::collections::VecDeque;
+
+use super::pipeline::{Failure, Owed};
+use crate::pgwire::{Outbox, frontend};
+
+/// The unnamed statement longer than this pins the session instead of being kept.
+pub(super) const KEEP_AT_MOST: usize = 16 * 1024;
+
+/// The unnamed statement of one session.
+#[derive(Debug, Default)]
+pub(super) struct Unnamed {
+    /// The Parse message that made it; empty when there is none.
+    kept: Vec<u8>,
+    /// The unnamed statement was too long to be kept: only the server has it, which the session keeps for that.
+    in_server: bool,
+    /// Parses of the unnamed statement whose answer is awaited, oldest first; empty for one that is not kept.
+    parsing: VecDeque<Vec<u8>>,
+    /// Buffers to use again, so that a Parse a query allocates nothing.
+    spare: Vec<Vec<u8>>,
+    /// This server got the unnamed statement (or lost it) by a message of this client.
+    server_agrees: bool,
+    /// The server has answered the message by which it agrees.
+    confirmed: bool,
+}
+
+impl Unnamed {
+    /// The session got another server.
+    pub(super) fn on_server_changed(&mut self) {
+        self.server_agrees = false;
+        self.confirmed = false;
+    }
+
+    /// Whether this server's unnamed statement is this client's.
+    #[inline]
+    pub(super) fn server_agrees(&self) -> bool {
+        self.server_agrees
+    }
+
+    /// A Parse of the unnamed statement is sent; `message` is the whole of it, or empty when it is too long to be kept.
+    /// The session must stay with the server then.
+    pub(super) fn on_parse(&mut self, message: &[u8]) {
+        let mut kept = self.spare.pop().unwrap_or_default();
+        kept.clear();
+        kept.extend_from_slice(message);
+        self.parsing.push_back(kept);
+        self.server_agrees = true;
+        self.confirmed = false;
+    }
+
+    /// A Sync is sent. What was sent before it and not answered yet may have been skipped, so what follows it must not
+    /// take it for done.
+    #[inline]
+    pub(super) fn on_sync(&mut self) {
+        self.server_agrees &= self.confirmed;
+    }
+
+    /// The server has answered a message of ours about it.
+    pub(super) fn on_restored(&mut self) {
+        self.confirmed = true;
+    }
+
+    /// A Close of it is sent: whoever's it was, the server has none after this.
+    pub(super) fn on_close(&mut self) {
+        self.server_agrees = true;
+        self.confirmed = false;
+    }
+
+    /// The unnamed statement is about to be used. What must go to the server first is appended to `ahead`.
+    #[inline]
+    pub(super) fn before_use(&mut self, ahead: &mut Outbox) -> Option<Owed> {
+        if self.server_agrees {
+            return None;
+        }
+        self.confirmed = false;
+        self.server_agrees = true;
+        if self.in_server {
+            return None;
+        }
+        if self.kept.is_empty() {
+            ahead.message(frontend::CLOSE, 0, |body| body.extend_from_slice(b"S\0"));
+            return Some(Owed::CloseInjected);
+        }
+        ahead.extend(&self.kept);
+        Some(Owed::ParseInjected)
+    }
+
+    /// The server has parsed the oldest unnamed statement.
+    #[inline]
+    pub(super) fn on_parsed(&mut self) {
+        self.confirmed = true;
+        if let Some(parsed) = self.parsing.pop_front() {
+            self.in_server = parsed.is_empty();
+            let old = std::mem::replace(&mut self.kept, parsed);
+            self.spare.push(old);
+        }
+    }
+
+    /// The server has closed it.
+    pub(super) fn on_closed(&mut self) {
+        self.forget();
+    }
+
+    /// A simple Query drops the unnamed statement (PostgreSQL, `exec_simple_query`).
+    #[inline]
+    pub(super) fn on_simple_query(&mut self) {
+        self.forget();
+    }
+
+    #[inline]
+    fn forget(&mut self) {
+        self.kept.clear();
+        self.in_server = false;
+    }
+
+    /// An error took some messages with it.
+    pub(super) fn on_failure(&mut self, failure: &Failure) {
+        for dropped in self
+            .parsing
+            .drain(..failure.dropped_parses.min(self.parsing.len()))
+        {
+            self.spare.push(dropped);
+        }
+        if failure.unnamed_lost {
+            self.forget();
+        }
+        // Which unnamed statement the server has now depends on where it began to skip: make sure at the next use.
+        self.confirmed = false;
+        self.server_agrees = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(dropped_parses: usize, unnamed_lost: bool) -> Failure {
+        Failure {
+            unnamed_lost,
+            dropped_parses,
+            ..Failure::default()
+        }
+    }
+
+    #[test]
+    fn a_kept_statement_is_sent_again_to_another_server() {
+        let mut unnamed = Unnamed::default();
+        let mut ahead = Outbox::default();
+        unnamed.on_parse(b"P....one");
+        unnamed.on_parsed();
+        assert_eq!(unnamed.before_use(&mut ahead), None, "this server has it");
+        unnamed.on_server_changed();
+        assert_eq!(unnamed.before_use(&mut ahead), Some(Owed::ParseInjected));
+        assert_eq!(ahead.bytes(), b"P....one");
+        assert_eq!(unnamed.before_use(&mut ahead), None, "once a server");
+    }
+
+    #[test]
+    fn one_that_is_not_kept_is_left_where_it_is() {
+        let mut unnamed = Unnamed::default();
+        let mut ahead = Outbox::default();
+        unnamed.on_parse(b"");
+        unnamed.on_parsed();
+        assert_eq!(unnamed.before_use(&mut ahead), None);
+        unnamed.on_failure(&failure(0, false));
+        assert_eq!(unnamed.before_use(&mut ahead), None, "it is still there");
+        unnamed.on_simple_query();
+        unnamed.on_failure(&failure(0, false));
+        assert_eq!(unnamed.before_use(&mut ahead), Some(Owed::CloseInjected));
+    }
+
+    #[test]
+    fn without_one_another_clients_is_closed() {
+        let mut unnamed = Unnamed::default();
+        let mut ahead = Outbox::default();
+        assert_eq!(unnamed.before_use(&mut ahead), Some(Owed::CloseInjected));
+        assert_eq!(ahead.bytes(), b"C\0\0\0\x06S\0");
+    }
+
+    #[test]
+    fn a_failed_parse_leaves_no_unnamed_statement() {
+        let mut unnamed = Unnamed::default();
+        unnamed.on_parse(b"one");
+        unnamed.on_parsed();
+        unnamed.on_parse(b"bad");
+        unnamed.on_failure(&failure(1, true));
+        assert_eq!(
+            unnamed.before_use(&mut Outbox::default()),
+            Some(Owed::CloseInjected)
+        );
+    }
+
+    #[test]
+    fn a_skipped_parse_leaves_the_one_before() {
+        let mut unnamed = Unnamed::default();
+        unnamed.on_parse(b"one");
+        unnamed.on_parsed();
+        unnamed.on_parse(b"two");
+        unnamed.on_failure(&failure(1, false));
+        let mut ahead = Outbox::default();
+        assert_eq!(unnamed.before_use(&mut ahead), Some(Owed::ParseInjected));
+        assert_eq!(ahead.bytes(), b"one");
+    }
+}
