@@ -27,4 +27,4 @@ pub use manager::ServerManager;
 pub use parameters::Parameters;
 pub use server::{Server, TxStatus};
 pub use statement::{Statement, Statements, Variant};
-pub use target::{CancelToken, Target};
+pub use target::{CancelToken, Protocol, Target};

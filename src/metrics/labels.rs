@@ -97,6 +97,18 @@ label_enum! {
         MessageSize => "message_size",
         /// The size of a startup packet.
         StartupSize => "startup_size",
+        /// `limits.clients_per_user`.
+        ClientsPerUser => "clients_per_user",
+        /// `limits.servers`: a wait for a connection that ended without one.
+        Servers => "servers",
+        /// `limits.idle_client`.
+        IdleClient => "idle_client",
+        /// `limits.idle_in_transaction`.
+        IdleInTransaction => "idle_in_transaction",
+        /// `limits.transaction_time`.
+        TransactionTime => "transaction_time",
+        /// `limits.query_time`.
+        QueryTime => "query_time",
     }
 }
 

@@ -18,6 +18,6 @@ pub use inbox::Inbox;
 pub use outbox::Outbox;
 pub use replies::{Replies, Severity};
 pub use startup::{
-    CancelKey, MAX_STARTUP, StartupError, StartupPacket, StartupParameters, parse_startup,
-    startup_length,
+    CancelKey, MAX_SECRET, MAX_STARTUP, MINOR, StartupError, StartupPacket, StartupParameters,
+    parse_startup, startup_length,
 };

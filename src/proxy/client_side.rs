@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use tokio::time::Instant;
 
+use super::databases;
 use super::demand::DemandError;
 use super::names::Entry;
 use super::phase::{Phase, Request};
@@ -46,6 +47,10 @@ impl Traffic {
             let Some(header) = Header::parse(bytes)? else {
                 break;
             };
+            if header.total > self.message_limit {
+                let (length, limit) = (header.total, self.message_limit);
+                return Err(DemandError::TooLong { length, limit });
+            }
             let (phase, request) = self.phase.on_client(header.tag)?;
             if request == Request::Terminate {
                 self.goodbye = true;
@@ -113,6 +118,7 @@ impl Traffic {
         let body = &bytes[HEADER..header.total.min(bytes.len())];
         let owed = match request {
             Request::Query => {
+                self.vacates = databases::vacated(cstr(body).map_or(body, |(text, _)| text));
                 let whole = header.total <= bytes.len();
                 look_at_text(body, whole, &mut self.text, &mut self.pins, metrics);
                 if let Some(name) = deallocated(body) {
@@ -158,6 +164,7 @@ impl Traffic {
         let body = &bytes[HEADER..header.total.min(bytes.len())];
         let whole = header.total <= bytes.len();
         let (name, asked) = cstr(body).unwrap_or((body, &[]));
+        self.vacates = databases::vacated(cstr(asked).map_or(asked, |(text, _)| text));
         look_at_text(body, whole, &mut self.text, &mut self.pins, metrics);
         if name.is_empty() {
             // One that is too long to be kept stays where it is, and the session with it.

@@ -11,12 +11,12 @@ use super::sharing::Sharing;
 use super::traffic::Traffic;
 use super::{PoolMode, Shared, replication};
 use crate::auth::{AuthError, Identity};
-use crate::backend::{ConnectError, Lease};
-use crate::clients::{ClientAddr, ClientGuard, ClientInfo, TooManyClients};
+use crate::backend::{ConnectError, Lease, Server};
+use crate::clients::{ClientAddr, ClientGuard, ClientInfo, ClientState, TooManyClients};
 use crate::cluster::{Base, CheckoutFailure, PoolHandle, RouteError};
 use crate::error::{Class, ClientError};
 use crate::metrics::{Limit, LoginOutcome, PinReason};
-use crate::pgwire::{CancelKey, Replies, Severity, StartupParameters};
+use crate::pgwire::{CancelKey, MINOR, Replies, ServerMessage, Severity, StartupParameters};
 use crate::tls::Stream;
 
 /// What a login came to.
@@ -134,7 +134,7 @@ async fn open(
 /// What a refusal of this kind is counted as.
 fn refused(class: Class) -> LoginOutcome {
     match class {
-        Class::Limit | Class::PoolTimeout => LoginOutcome::Limit,
+        Class::Limit | Class::PoolTimeout | Class::Cancelled => LoginOutcome::Limit,
         Class::Authentication => LoginOutcome::AuthenticationFailed,
         Class::Rejected | Class::Unsupported => LoginOutcome::Rejected,
         Class::Protocol => LoginOutcome::Protocol,
@@ -171,6 +171,15 @@ enum LoginError {
 }
 
 impl LoginError {
+    /// What PostgreSQL itself said, if it is its refusal.
+    fn server_error(&self) -> Option<&ServerMessage> {
+        match self {
+            LoginError::Checkout(error) => error.server_error(),
+            LoginError::Connect(error) => error.server_error(),
+            LoginError::Auth(_) | LoginError::Clients(_) | LoginError::Route(_) => None,
+        }
+    }
+
     /// Each of them says itself what the client may be told.
     fn told(&self) -> &(dyn ClientError + Send + Sync) {
         match self {
@@ -200,33 +209,30 @@ async fn admit(
                 shared.metrics.limit_rejected(Limit::Pools);
             }
         })?;
+    let entering = shared.cluster.entering(&pool);
+    let kind = enter(shared, &pool, parameters).await;
+    match &kind {
+        Ok(_) => entering.succeeded(),
+        Err(error) => entering.failed(error.server_error()),
+    }
+    Ok(Admitted {
+        kind: kind?,
+        pool,
+        registration,
+    })
+}
+
+async fn enter(
+    shared: &Shared,
+    pool: &PoolHandle,
+    parameters: &StartupParameters,
+) -> Result<Kind, LoginError> {
     if replication::is_wanted(parameters) {
-        let server = replication::connect(&pool, parameters)
-            .await
-            .inspect_err(|error| {
-                shared
-                    .cluster
-                    .forget_if_refused(&pool, error.server_error())
-            })?;
-        return Ok(Admitted {
-            pool,
-            registration,
-            kind: Kind::Replication(Box::new(server)),
-        });
+        let server = replication::connect(pool, parameters).await?;
+        return Ok(Kind::Replication(Box::new(server)));
     }
-    match first_lease(shared, &pool, parameters).await {
-        Ok((base, held)) => Ok(Admitted {
-            pool,
-            registration,
-            kind: Kind::Session(base, held),
-        }),
-        Err(error) => {
-            shared
-                .cluster
-                .forget_if_refused(&pool, error.server_error());
-            Err(error.into())
-        }
-    }
+    let (base, held) = first_lease(shared, pool, parameters).await?;
+    Ok(Kind::Session(base, held))
 }
 
 async fn first_lease(
@@ -269,7 +275,16 @@ async fn greet(
         registration,
         kind,
     } = admitted;
-    let registered = shared.controls.register();
+    // The server that is this client's until it leaves, as if it had connected there.
+    let own_server = match &kind {
+        Kind::Session(_, held) => held
+            .as_ref()
+            .filter(|_| shared.settings.mode == PoolMode::Session)
+            .map(|lease| lease.server_ref()),
+        Kind::Replication(server) => Some(&**server),
+    };
+    let process_id = own_server.map(Server::process_id);
+    let registered = shared.controls.register(minor, process_id);
     let mut replies = Replies::default();
     let unknown: Vec<&str> = parameters
         .0
@@ -277,10 +292,11 @@ async fn greet(
         .map(|(name, _)| name.as_str())
         .filter(|name| name.starts_with("_pq_."))
         .collect();
-    if minor > 0 || !unknown.is_empty() {
-        replies.negotiate_protocol_version(0, &unknown);
+    if minor > MINOR || !unknown.is_empty() {
+        replies.negotiate_protocol_version(minor.min(MINOR), &unknown);
     }
     replies.authentication_ok();
+    replies.pass(own_server.map(Server::start_notices).unwrap_or_default());
     let reported: Vec<(String, String)> = match &kind {
         Kind::Session(base, _) => base.reported().to_vec(),
         Kind::Replication(server) => server
@@ -316,6 +332,12 @@ async fn greet(
                 leased: Instant::now(),
                 now: Instant::now(),
             };
+            session.traffic.message_limit = shared.settings.limits.message;
+            session
+                .registered
+                .control
+                .watch(session.registration.watch());
+            session.registration.set_state(ClientState::Idle);
             if session_pooling {
                 session
                     .traffic

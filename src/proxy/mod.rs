@@ -16,8 +16,10 @@ use crate::tls::ServerTls;
 
 mod client_side;
 mod control;
+mod databases;
 mod demand;
 mod handshake;
+mod limits;
 mod listener;
 mod login;
 mod names;
@@ -35,6 +37,7 @@ mod traffic;
 mod unnamed;
 mod wording;
 
+pub use limits::Limits;
 pub use listener::{Bound, Listener};
 pub use sharing::StatementLimits;
 
@@ -63,6 +66,8 @@ pub struct Config {
     pub statements: StatementLimits,
     /// Reset a server after every lease, not only where state is known to be left.
     pub reset_always: bool,
+    /// What clients may take at most.
+    pub limits: Limits,
 }
 
 /// What all sessions share.

@@ -78,7 +78,16 @@ impl Traffic {
                 self.hide(header, hidden, server);
                 continue;
             }
-            if let Some(instead) = instead {
+            // PostgreSQL says "due to user request", and no user did.
+            if matches!(reply, Reply::StatementFailed(_))
+                && whole
+                && let Some(hint) = self.overdue.take()
+                && error_field(self.message(header), b'C') == Some(b"57014")
+            {
+                self.gather_replies();
+                super::limits::query_error(&mut self.own, &hint);
+                self.from_server.consume(header.total);
+            } else if let Some(instead) = instead {
                 self.gather_replies();
                 self.own.pass(&instead);
                 self.from_server.consume(header.total);
@@ -178,6 +187,7 @@ impl Traffic {
                 self.on_statement_end(sent, true, told);
             }
             Reply::StatementFailed(failure) => {
+                self.vacated = None;
                 let message = self.message(header);
                 let fatal = matches!(error_field(message, b'V'), Some(b"FATAL" | b"PANIC"));
                 let sqlstate = match failure.stale {
@@ -248,6 +258,7 @@ impl Traffic {
     }
 
     fn on_statement_end(&mut self, sent: Instant, ok: bool, told: &Told<'_>) {
+        self.vacated = None;
         let started = sent.max(self.last_done);
         // The wait for a server is a phase of its own, told by the pool.
         let running = started.max(self.leased);
@@ -267,6 +278,8 @@ impl Traffic {
     fn rest(&self, told: &Told<'_>, state: ClientState) {
         if self.pipeline.is_empty() {
             told.client.set_state(state);
+        } else {
+            told.client.next_request(state == ClientState::Idle);
         }
     }
 
@@ -281,6 +294,7 @@ impl Traffic {
         let status = TxStatus::from_byte(self.message(header).first().copied().unwrap_or_default());
         server.set_status(status);
         self.first_reply = None;
+        self.overdue = None;
         self.phase = super::phase::Phase::Command;
         if simple {
             self.unnamed.on_simple_query();

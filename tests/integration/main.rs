@@ -5,6 +5,8 @@ mod support;
 
 mod backend_auth;
 mod bench;
+mod cancels;
+mod databases;
 mod demo;
 mod failures;
 mod figures;
@@ -12,6 +14,7 @@ mod hostile;
 mod hostile_many;
 mod hostile_server;
 mod launcher;
+mod limits;
 mod network;
 mod prepared;
 mod reload;
