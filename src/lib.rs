@@ -30,6 +30,7 @@ pub mod ops;
 pub mod pgwire;
 pub mod pool;
 pub mod proxy;
+pub mod scram;
 pub mod secret;
 pub mod sql;
 pub mod status;
