@@ -25,6 +25,7 @@ pub mod control;
 pub mod dsn;
 pub mod error;
 pub mod http;
+pub mod md5;
 pub mod metrics;
 pub mod ops;
 pub mod pgwire;

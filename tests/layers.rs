@@ -18,6 +18,7 @@ const TABLE: &[(u8, &str, &[&str])] = &[
     (0, "sql", &[]),
     (1, "dsn", &["secret", "error"]),
     (1, "scram", &["secret"]),
+    (1, "md5", &["secret"]),
     // libpq's sslmode is part of a URL, so dsn holds it.
     (2, "tls", &["dsn", "secret", "error"]),
     (1, "pool", &["error"]),
@@ -25,7 +26,7 @@ const TABLE: &[(u8, &str, &[&str])] = &[
         3,
         "backend",
         &[
-            "pgwire", "pool", "tls", "scram", "secret", "dsn", "error", "tasks",
+            "pgwire", "pool", "tls", "scram", "md5", "secret", "dsn", "error", "tasks",
         ],
     ),
     (
@@ -39,7 +40,7 @@ const TABLE: &[(u8, &str, &[&str])] = &[
         "auth",
         // What a login reveals or a file holds is what servers are logged in to with: backend's `Credentials`.
         &[
-            "pgwire", "control", "backend", "tls", "scram", "secret", "metrics", "error",
+            "pgwire", "control", "backend", "tls", "scram", "md5", "secret", "metrics", "error",
         ],
     ),
     (4, "query", &["sql", "metrics", "error", "tasks"]),
@@ -81,6 +82,7 @@ const TABLE: &[(u8, &str, &[&str])] = &[
             "sql",
             "dsn",
             "scram",
+            "md5",
             "tls",
             "pool",
             "backend",

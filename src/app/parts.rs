@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{bind_error, control_labels};
 use crate::auth::Admission;
-use crate::backend::{OpenTransaction, Target};
+use crate::backend::{Credentials, OpenTransaction, Target};
 use crate::cluster;
 use crate::config::{PoolMode, ResetOnReturn, ServerReset, Settings};
 use crate::control::{self, Control};
@@ -14,6 +14,7 @@ use crate::dsn::{Dsn, Host, HostPort};
 use crate::metrics::Metrics;
 use crate::pool;
 use crate::proxy::{self, Listener};
+use crate::secret::Secret;
 use crate::status::PoolView;
 use crate::tls::{ClientTls, ServerTls, TlsError, TlsFiles};
 
@@ -68,11 +69,16 @@ pub(super) fn upstream(settings: &Settings) -> Result<Target, StartError> {
         hosts: dsn.hosts.clone(),
         database: dsn.database.clone().unwrap_or_else(|| user.clone()),
         user,
-        password: dsn.password.clone(),
+        credentials: Credentials::password(dsn.password.clone()),
         tls: ClientTls::new(dsn.ssl_mode, &files)?,
         connect_timeout: settings.upstream.connect_limit(),
         startup: startup(dsn),
     })
+}
+
+/// The upstream URL's own.
+fn password(settings: &Settings) -> Option<Secret> {
+    settings.upstream.url.as_ref()?.password.clone()
 }
 
 /// libpq's default for a URL without a user.
@@ -170,7 +176,7 @@ pub(super) fn control(
     let config = control::Config {
         hosts: upstream.hosts.clone(),
         user: upstream.user.clone(),
-        password: upstream.password.clone(),
+        password: password(settings),
         database: upstream.database.clone(),
         tls: upstream.tls.clone(),
         connect_timeout: settings.upstream.connect_limit(),

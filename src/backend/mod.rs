@@ -6,6 +6,7 @@
 mod authenticate;
 mod cancels;
 mod connect;
+mod credentials;
 mod error;
 mod lease;
 mod manager;
@@ -18,6 +19,7 @@ mod tests;
 mod transport;
 
 pub use cancels::{Aim, Cancels};
+pub use credentials::{Credential, Credentials};
 pub use error::{ConnectError, HangUp, Phase, QueryError, ServerError};
 pub use lease::{Lease, OpenTransaction, Remains, RestoreError};
 pub use manager::ServerManager;

@@ -7,12 +7,14 @@ mod fields;
 mod frame;
 mod inbox;
 mod replies;
+mod sasl;
 mod startup;
 
 pub use fields::ServerMessage;
 pub use frame::{FrameError, HEADER, Header, backend, cstr, frontend};
 pub use inbox::Inbox;
 pub use replies::{Replies, Severity};
+pub use sasl::{SaslInitialResponse, password};
 pub use startup::{
     CancelKey, MAX_STARTUP, StartupError, StartupPacket, StartupParameters, parse_startup,
     startup_length,

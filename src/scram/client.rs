@@ -12,9 +12,6 @@ const MAX_ITERATIONS: u32 = 100_000;
 /// Why a server's messages are not believed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ServerFault {
-    /// It offers no mechanism of ours.
-    #[error("the server offers no SCRAM-SHA-256")]
-    Mechanism,
     /// A message that is none, or not an answer to ours.
     #[error("malformed SCRAM message of the server: {0}")]
     Malformed(&'static str),
@@ -61,15 +58,8 @@ pub struct Expected([u8; 32]);
 impl ClientExchange {
     /// Chooses the strongest mechanism that both sides can do. Where nothing can be bound (no TLS, or a signature without a
     /// defined binding) we say so. Where only the server does not offer it we say that we could have, so that someone in
-    /// between who took the offer away is found out (RFC 5802 §6).
-    ///
-    /// # Errors
-    /// [`ServerFault::Mechanism`].
-    pub fn new(
-        proof: ClientProof,
-        mechanisms: &[u8],
-        end_point: Option<Vec<u8>>,
-    ) -> Result<Self, ServerFault> {
+    /// between who took the offer away is found out (RFC 5802 §6). `None` where the server offers nothing of ours.
+    pub fn new(proof: ClientProof, mechanisms: &[u8], end_point: Option<Vec<u8>>) -> Option<Self> {
         let offers = |wanted: &str| {
             mechanisms
                 .split(|byte| *byte == 0)
@@ -81,10 +71,10 @@ impl ClientExchange {
             }
             Some(_) if offers(SCRAM_SHA_256) => (SCRAM_SHA_256, "y,,", Vec::new()),
             None if offers(SCRAM_SHA_256) => (SCRAM_SHA_256, "n,,", Vec::new()),
-            _ => return Err(ServerFault::Mechanism),
+            _ => return None,
         };
         let nonce = nonce();
-        Ok(Self {
+        Some(Self {
             proof,
             header,
             bound,
