@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use tokio::io::AsyncWriteExt;
 
+use super::authenticate::{Refused, authenticate};
 use super::handshake::{Login, handshake};
 use super::session::Session;
 use super::{PoolMode, Shared, replication};
-use crate::auth::{AuthError, Identity};
-use crate::backend::{ConnectError, Lease};
+use crate::auth::{AuthError, Channel, Identity, Source};
+use crate::backend::{ConnectError, Credentials, Lease};
 use crate::clients::{ClientAddr, ClientGuard, ClientInfo, TooManyClients};
 use crate::cluster::{Base, CheckoutFailure, PoolHandle, RouteError};
 use crate::error::{Class, ClientError};
@@ -60,9 +61,20 @@ async fn log_in(shared: &Arc<Shared>, stream: Stream, address: ClientAddr) -> Ou
     match handshake {
         Ok(Login::Session {
             stream,
+            end_point,
             minor,
             parameters,
-        }) => open(shared, stream, minor, &parameters, address).await,
+        }) => {
+            let channel = channel(&stream, end_point, address);
+            let client = Newcomer {
+                stream,
+                minor,
+                parameters,
+                channel,
+                address,
+            };
+            open(shared, client).await
+        }
         Ok(Login::Cancel(key)) => {
             cancel(shared, &key).await;
             Outcome::Over
@@ -93,38 +105,90 @@ async fn cancel(shared: &Shared, key: &CancelKey) {
     }
 }
 
-async fn open(
-    shared: &Arc<Shared>,
-    mut stream: Stream,
+/// A client that said what it wants and is not let in yet.
+struct Newcomer {
+    stream: Stream,
     minor: u16,
-    parameters: &StartupParameters,
+    parameters: StartupParameters,
+    channel: Channel,
     address: ClientAddr,
-) -> Outcome {
-    match admit(shared, parameters, address).await {
-        Ok(admitted) => match greet(shared, stream, minor, parameters, admitted).await {
+}
+
+fn channel(stream: &Stream, end_point: Option<Arc<[u8]>>, address: ClientAddr) -> Channel {
+    Channel {
+        source: match address {
+            ClientAddr::Tcp(address) => Source::Remote(address.ip()),
+            ClientAddr::Unix => Source::Local,
+        },
+        encrypted: stream.is_tls(),
+        end_point,
+        common_name: stream.client_common_name(),
+    }
+}
+
+async fn open(shared: &Arc<Shared>, mut client: Newcomer) -> Outcome {
+    let proved = tokio::select! {
+        proved = prove(shared, &mut client) => proved,
+        // What is lost is a login that is told so and may begin elsewhere.
+        () = shared.tasks.stopping() => {
+            return deny(shared, &mut client.stream, &RouteError::Closed).await;
+        }
+    };
+    let (identity, credentials) = match proved {
+        Ok(proved) => proved,
+        Err(Refused::Auth(error)) => return unproved(shared, &mut client.stream, &error).await,
+        Err(Refused::Gone(error)) => return gone(shared, &error),
+    };
+    match admit(shared, &client, &identity, &credentials).await {
+        Ok(admitted) => match greet(shared, client, admitted).await {
             Ok(outcome) => {
                 shared.metrics.login(LoginOutcome::Ok);
                 outcome
             }
-            Err(error) => {
-                tracing::debug!(%error, "the client left during its login");
-                shared.metrics.login(LoginOutcome::Gone);
-                Outcome::Over
-            }
+            Err(error) => gone(shared, &error),
         },
-        Err(error) => {
-            let error = error.told();
-            shared.metrics.login(refused(error.class()));
-            tracing::warn!(
-                class = error.class().label(),
-                sqlstate = error.sqlstate(),
-                error = error.client_message(),
-                "login refused"
-            );
-            refuse(shared, &mut stream, error).await;
-            Outcome::Over
-        }
+        Err(error) => deny(shared, &mut client.stream, error.told()).await,
     }
+}
+
+fn gone(shared: &Shared, error: &std::io::Error) -> Outcome {
+    tracing::debug!(%error, "the client left during its login");
+    shared.metrics.login(LoginOutcome::Gone);
+    Outcome::Over
+}
+
+async fn deny(
+    shared: &Shared,
+    stream: &mut Stream,
+    error: &(dyn ClientError + Send + Sync),
+) -> Outcome {
+    shared.metrics.login(refused(error.class()));
+    tracing::warn!(
+        class = error.class().label(),
+        sqlstate = error.sqlstate(),
+        error = error.client_message(),
+        "login refused"
+    );
+    refuse(shared, stream, error).await;
+    Outcome::Over
+}
+
+/// Counts and logs why a client did not prove who it is, and tells it less.
+async fn unproved(shared: &Shared, stream: &mut Stream, error: &AuthError) -> Outcome {
+    shared.metrics.login(refused(error.class()));
+    shared.metrics.authentication_failed(error.failure());
+    if matches!(error, AuthError::TooManyWaiting(_)) {
+        shared.metrics.limit_rejected(Limit::FailedLogins);
+    }
+    tracing::warn!(
+        class = error.class().label(),
+        sqlstate = error.sqlstate(),
+        reason = error.failure().label(),
+        error = crate::error::chain(error),
+        "authentication failed"
+    );
+    refuse(shared, stream, error).await;
+    Outcome::Over
 }
 
 /// What a refusal of this kind is counted as.
@@ -155,8 +219,6 @@ enum Kind {
 #[derive(Debug, thiserror::Error)]
 enum LoginError {
     #[error(transparent)]
-    Auth(#[from] AuthError),
-    #[error(transparent)]
     Clients(#[from] TooManyClients),
     #[error(transparent)]
     Route(#[from] RouteError),
@@ -170,7 +232,6 @@ impl LoginError {
     /// Each of them says itself what the client may be told.
     fn told(&self) -> &(dyn ClientError + Send + Sync) {
         match self {
-            LoginError::Auth(error) => error,
             LoginError::Clients(error) => error,
             LoginError::Route(error) => error,
             LoginError::Checkout(error) => error,
@@ -179,18 +240,33 @@ impl LoginError {
     }
 }
 
+/// Finds out who the client is, and has it prove that.
+async fn prove(shared: &Shared, client: &mut Newcomer) -> Result<(Identity, Credentials), Refused> {
+    let identity = shared.admission.identify(&client.parameters)?;
+    let credentials = authenticate(
+        &mut client.stream,
+        &shared.admission,
+        &identity.user,
+        &client.channel,
+    )
+    .await?;
+    Ok((identity, credentials))
+}
+
+/// Takes what a session needs. Only now: who has proved nothing takes no place of those who have.
 async fn admit(
     shared: &Arc<Shared>,
-    parameters: &StartupParameters,
-    address: ClientAddr,
+    client: &Newcomer,
+    identity: &Identity,
+    credentials: &Credentials,
 ) -> Result<Admitted, LoginError> {
-    let identity = shared.admission.admit(parameters)?;
+    let parameters = &client.parameters;
     let registration = shared
         .clients
-        .register(info(&identity, parameters, address))?;
+        .register(info(identity, parameters, client.address))?;
     let pool = shared
         .cluster
-        .pool(&identity.user, &identity.database)
+        .pool(&identity.user, &identity.database, credentials)
         .inspect_err(|error| {
             if error.class() == Class::Limit {
                 shared.metrics.limit_rejected(Limit::Pools);
@@ -255,11 +331,15 @@ fn info(identity: &Identity, parameters: &StartupParameters, address: ClientAddr
 /// Tells the client that it is in, and makes its session.
 async fn greet(
     shared: &Arc<Shared>,
-    mut stream: Stream,
-    minor: u16,
-    parameters: &StartupParameters,
+    client: Newcomer,
     admitted: Admitted,
 ) -> std::io::Result<Outcome> {
+    let Newcomer {
+        mut stream,
+        minor,
+        parameters,
+        ..
+    } = client;
     let Admitted {
         pool,
         registration,

@@ -14,6 +14,7 @@ use crate::metrics::ProxyMetrics;
 use crate::tasks::Tasks;
 use crate::tls::ServerTls;
 
+mod authenticate;
 mod client_side;
 mod control;
 mod demand;

@@ -388,7 +388,7 @@ async fn in_between(postgres: &Postgres) -> u16 {
         client.read_exact(&mut request).await.unwrap();
         client.write_all(b"S").await.unwrap();
         let his_own = ServerTls::self_signed().unwrap();
-        let mut client = his_own.accept(Stream::Tcp(client)).await.unwrap();
+        let mut client = his_own.accept(Stream::Tcp(client)).await.unwrap().stream;
         let mut server = TcpStream::connect(("127.0.0.1", upstream)).await.unwrap();
         server.write_all(&request).await.unwrap();
         assert_eq!(server.read_u8().await.unwrap(), b'S');
