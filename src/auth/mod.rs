@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use self::accounts::Accounts;
 use self::pace::Pace;
@@ -38,6 +39,9 @@ use crate::backend::Credentials;
 use crate::pgwire::StartupParameters;
 use crate::scram::ScramKeys;
 use crate::secret::{Key, Secret};
+
+/// A few milliseconds each, on threads beside those that carry queries.
+const CHECKS: usize = 2;
 
 /// How clients prove who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +106,8 @@ struct Inner {
     lookup: Option<Lookup>,
     accounts: Accounts,
     pace: Pace,
+    /// Passwords in clear that are checked at once: each is work that anybody can ask for.
+    checks: Semaphore,
     /// What verifiers for unknown users are made of: their salts must look alike each time, and be nobody's to tell.
     mock: Key,
 }
@@ -115,6 +121,7 @@ impl Admission {
             lookup: config.lookup,
             accounts: Accounts::new(config.upstream),
             pace: Pace::new(config.longest_wait),
+            checks: Semaphore::new(CHECKS),
             mock: Key::new(rand::random()),
         }))
     }

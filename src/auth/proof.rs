@@ -170,13 +170,16 @@ impl PasswordLogin {
     /// # Errors
     /// See [`AuthError`].
     pub async fn finish(self, password: Secret) -> Result<Credentials, AuthError> {
+        let admission = self.claim.admission.clone();
+        // Never closed; were it, nobody would have to wait.
+        let _turn = admission.0.checks.acquire().await;
         let checking = tokio::task::spawn_blocking(move || self.check(&password));
         let interrupted = |_| AuthError::Malformed("the check was interrupted");
         checking.await.map_err(interrupted)?
     }
 
     /// The verifier is tried for everybody, so that it costs the same.
-    pub(super) fn check(self, password: &Secret) -> Result<Credentials, AuthError> {
+    fn check(self, password: &Secret) -> Result<Credentials, AuthError> {
         let claim = self.claim;
         let keys = claim.verifier().check(password.expose());
         let by_hash = match &claim.stored {

@@ -221,3 +221,95 @@ impl Identity {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm};
+
+    use super::*;
+
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new() -> Self {
+            static NEXT: AtomicU32 = AtomicU32::new(0);
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("poolwatch-server-tls-{}-{number}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+
+        fn path(&self) -> &Path {
+            &self.0
+        }
+
+        /// A certificate of its own with its key.
+        fn identity(&self, algorithm: &'static SignatureAlgorithm) -> Option<(PathBuf, PathBuf)> {
+            let key = KeyPair::generate_for(algorithm).unwrap();
+            let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+            let certificate = params.self_signed(&key).unwrap();
+            let (at, key_at) = (self.path().join("crt"), self.path().join("key"));
+            std::fs::write(&at, certificate.pem()).unwrap();
+            std::fs::write(&key_at, key.serialize_pem()).unwrap();
+            Some((at, key_at))
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_certificate_made_at_start_stays_the_same() {
+        let tls = ServerTls::self_signed().unwrap();
+        let before = tls.ready().end_point.clone();
+        assert!(before.is_some());
+        let files = ServerFiles {
+            min_version: MinVersion::Tls13,
+            ..ServerFiles::default()
+        };
+        assert!(!tls.reload(&files).unwrap());
+        assert_eq!(tls.ready().end_point, before);
+    }
+
+    #[test]
+    fn files_are_read_again_and_bad_ones_leave_what_was() {
+        let directory = Directory::new();
+        let identity = directory.identity(&rcgen::PKCS_ECDSA_P256_SHA256);
+        let mut files = ServerFiles {
+            identity: identity.clone(),
+            ..ServerFiles::default()
+        };
+        let tls = ServerTls::new(&files).unwrap();
+        let first = tls.ready().end_point.clone();
+        assert!(!tls.reload(&files).unwrap(), "the same files");
+        directory.identity(&rcgen::PKCS_ECDSA_P384_SHA384);
+        assert!(tls.reload(&files).unwrap());
+        let second = tls.ready().end_point.clone();
+        assert_ne!(first, second);
+        assert_eq!(second.as_ref().map(|hash| hash.len()), Some(48), "SHA-384");
+        std::fs::write(&identity.unwrap().1, "no key").unwrap();
+        assert!(tls.reload(&files).is_err());
+        files.identity = None;
+        files.client_ca = Some(directory.path().join("none"));
+        assert!(tls.reload(&files).is_err());
+        assert_eq!(tls.ready().end_point, second);
+    }
+
+    /// RFC 5929 leaves the hash undefined for Ed25519: nothing is offered that could not be kept.
+    #[test]
+    fn a_signature_without_a_hash_binds_nothing() {
+        let directory = Directory::new();
+        let files = ServerFiles {
+            identity: directory.identity(&rcgen::PKCS_ED25519),
+            ..ServerFiles::default()
+        };
+        assert_eq!(ServerTls::new(&files).unwrap().ready().end_point, None);
+    }
+}
