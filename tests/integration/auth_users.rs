@@ -312,3 +312,34 @@ async fn a_file_of_users_comes_before_the_question() {
         Ok("bob")
     );
 }
+
+/// As docs/authentication.md has it: poolwatch's own user need not be a superuser.
+#[tokio::test]
+async fn a_function_spares_poolwatch_from_being_a_superuser() {
+    let (server, database) = guarded().await;
+    run(
+        &server,
+        "CREATE ROLE ann LOGIN PASSWORD 'one'; CREATE ROLE poolwatch LOGIN PASSWORD 'own'",
+    )
+    .await;
+    let admin = server.connect(&database.name).await;
+    let function = "CREATE FUNCTION user_lookup(name) RETURNS TABLE (usename name, passwd text) \
+                    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog \
+                    AS 'SELECT usename, passwd FROM pg_shadow WHERE usename = $1'; \
+                    REVOKE ALL ON FUNCTION user_lookup(name) FROM PUBLIC; \
+                    GRANT EXECUTE ON FUNCTION user_lookup(name) TO poolwatch";
+    admin.batch_execute(function).await.expect(function);
+    let port = server.port();
+    let upstream = format!(
+        "postgres://poolwatch:own@127.0.0.1:{port}/{}",
+        database.name
+    );
+    let environment = [("POOLWATCH_AUTH__QUERY", "SELECT * FROM user_lookup($1)")];
+    let sidecar = Sidecar::start_with(&database, &upstream, &[], &environment).await;
+    for (user, password) in [("ann", "one"), ("poolwatch", "own")] {
+        let said = log_in(&sidecar, &database, user, password).await;
+        assert_eq!(said.as_deref(), Ok(user));
+    }
+    let message = "password authentication failed";
+    refused(log_in(&sidecar, &database, "ann", "wrong").await, message);
+}
