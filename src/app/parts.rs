@@ -236,6 +236,10 @@ pub(super) fn proxy(settings: &Settings) -> proxy::Config {
 /// The files of TLS with clients.
 pub(super) fn server_files(settings: &Settings) -> Result<ServerFiles, TlsError> {
     let listen = &settings.listen;
+    // A reload could take the one away and leave the other.
+    if settings.auth.method == AuthMethod::Cert && listen.tls_client_ca.is_none() {
+        return Err(TlsError::ClientCaNeeded);
+    }
     Ok(ServerFiles {
         identity: match (&listen.tls_cert, &listen.tls_key) {
             (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),

@@ -102,7 +102,7 @@ pub struct Admission(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     method: Method,
-    users: Mutex<Users>,
+    users: Mutex<Arc<Users>>,
     lookup: Option<Lookup>,
     accounts: Accounts,
     pace: Pace,
@@ -117,7 +117,7 @@ impl Admission {
     pub fn new(config: Config) -> Self {
         Self(Arc::new(Inner {
             method: config.method,
-            users: Mutex::new(config.users),
+            users: Mutex::new(Arc::new(config.users)),
             lookup: config.lookup,
             accounts: Accounts::new(config.upstream),
             pace: Pace::new(config.longest_wait),
@@ -152,8 +152,12 @@ impl Admission {
     /// # Errors
     /// The first mistake in the file; the users stay as they were then.
     pub fn read_userlist(&self, text: &str) -> Result<(), UserlistError> {
+        let before = self.0.users.lock().clone();
+        // Making verifiers takes time, which no login is to wait for.
+        let read = Arc::new(Users::of_userlist(text, &before)?);
+        tracing::info!(users = read.len(), "users read");
         let mut known = self.0.users.lock();
-        *known = Users::of_userlist(text, &known)?;
+        *known = read;
         if self.0.lookup.is_none() {
             self.0.accounts.read_all(|user| known.get(user));
         } else {
@@ -192,7 +196,12 @@ impl Admission {
         keys: Option<ScramKeys>,
     ) -> Result<Credentials, AuthError> {
         let users = self.0.users.lock();
-        if users.get(user).is_some_and(|now| now != stored) {
+        let replaced = match users.get(user) {
+            Some(now) => now != stored,
+            // PostgreSQL knows it, then; where it is not asked, the user is gone.
+            None => self.0.lookup.is_none(),
+        };
+        if replaced {
             return Err(AuthError::failed(user, Failure::WrongPassword));
         }
         self.0.pace.succeeded(source, user);

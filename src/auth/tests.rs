@@ -204,16 +204,18 @@ async fn a_password_in_clear_opens_servers_as_its_proof_does() {
 
 #[tokio::test]
 async fn a_secret_that_is_replaced_during_a_login_proves_nothing() {
-    let admission = admission(Method::Auto, &[("ann", plain("one"))]);
-    let login = scram_login(&admission, "ann").await;
-    let proof = ClientProof::Password(Secret::from("one"));
-    let client = ClientExchange::new(proof, b"SCRAM-SHA-256\0\0", None).unwrap();
-    let begun = login.begin(b"SCRAM-SHA-256", client.message().as_bytes());
-    let (challenge, answer) = begun.unwrap();
-    let (_, proof) = client.prove(answer.as_bytes()).unwrap();
-    admission.read_userlist("\"ann\" \"two\"").unwrap();
-    let error = challenge.finish(proof.as_bytes()).unwrap_err();
-    assert_eq!(error.sqlstate(), "28P01");
+    for meanwhile in ["\"ann\" \"two\"", "\"bob\" \"one\""] {
+        let admission = admission(Method::Auto, &[("ann", plain("one"))]);
+        let login = scram_login(&admission, "ann").await;
+        let proof = ClientProof::Password(Secret::from("one"));
+        let client = ClientExchange::new(proof, b"SCRAM-SHA-256\0\0", None).unwrap();
+        let begun = login.begin(b"SCRAM-SHA-256", client.message().as_bytes());
+        let (challenge, answer) = begun.unwrap();
+        let (_, proof) = client.prove(answer.as_bytes()).unwrap();
+        admission.read_userlist(meanwhile).unwrap();
+        let error = challenge.finish(proof.as_bytes()).unwrap_err();
+        assert_eq!(error.sqlstate(), "28P01");
+    }
 }
 
 #[tokio::test]

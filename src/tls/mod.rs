@@ -54,6 +54,9 @@ pub enum TlsError {
     /// No certificate of the file that clients' certificates are checked with can be read.
     #[error("no usable certificate in {}", .0.display())]
     NoClientRoots(PathBuf),
+    /// Clients are to prove themselves by certificates of nobody in particular.
+    #[error("auth.method cert needs listen.tls_client_ca")]
+    ClientCaNeeded,
     /// The self-signed certificate could not be made.
     #[error("a self-signed certificate could not be made")]
     SelfSigned(#[from] rcgen::Error),
