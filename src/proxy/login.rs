@@ -5,11 +5,12 @@ use std::time::Instant;
 
 use tokio::io::AsyncWriteExt;
 
-use super::authenticate::{Refused, authenticate};
+use super::authenticate::Refused;
 use super::handshake::{Login, handshake};
+use super::newcomer::{Newcomer, channel, prove};
 use super::session::Session;
 use super::{PoolMode, Shared, replication};
-use crate::auth::{AuthError, Channel, Identity, Source};
+use crate::auth::{AuthError, Identity};
 use crate::backend::{ConnectError, Credentials, Lease};
 use crate::clients::{ClientAddr, ClientGuard, ClientInfo, TooManyClients};
 use crate::cluster::{Base, CheckoutFailure, PoolHandle, RouteError};
@@ -102,27 +103,6 @@ async fn cancel(shared: &Shared, key: &CancelKey) {
             error = crate::error::chain(&error),
             "cancel request could not be passed on"
         );
-    }
-}
-
-/// A client that said what it wants and is not let in yet.
-struct Newcomer {
-    stream: Stream,
-    minor: u16,
-    parameters: StartupParameters,
-    channel: Channel,
-    address: ClientAddr,
-}
-
-fn channel(stream: &Stream, end_point: Option<Arc<[u8]>>, address: ClientAddr) -> Channel {
-    Channel {
-        source: match address {
-            ClientAddr::Tcp(address) => Source::Remote(address.ip()),
-            ClientAddr::Unix => Source::Local,
-        },
-        encrypted: stream.is_tls(),
-        end_point,
-        common_name: stream.client_common_name(),
     }
 }
 
@@ -240,19 +220,6 @@ impl LoginError {
     }
 }
 
-/// Finds out who the client is, and has it prove that.
-async fn prove(shared: &Shared, client: &mut Newcomer) -> Result<(Identity, Credentials), Refused> {
-    let identity = shared.admission.identify(&client.parameters)?;
-    let credentials = authenticate(
-        &mut client.stream,
-        &shared.admission,
-        &identity.user,
-        &client.channel,
-    )
-    .await?;
-    Ok((identity, credentials))
-}
-
 /// Takes what a session needs. Only now: who has proved nothing takes no place of those who have.
 async fn admit(
     shared: &Arc<Shared>,
@@ -334,12 +301,7 @@ async fn greet(
     client: Newcomer,
     admitted: Admitted,
 ) -> std::io::Result<Outcome> {
-    let Newcomer {
-        mut stream,
-        minor,
-        parameters,
-        ..
-    } = client;
+    let mut stream = client.stream;
     let Admitted {
         pool,
         registration,
@@ -347,15 +309,6 @@ async fn greet(
     } = admitted;
     let registered = shared.controls.register();
     let mut replies = Replies::default();
-    let unknown: Vec<&str> = parameters
-        .0
-        .iter()
-        .map(|(name, _)| name.as_str())
-        .filter(|name| name.starts_with("_pq_."))
-        .collect();
-    if minor > 0 || !unknown.is_empty() {
-        replies.negotiate_protocol_version(0, &unknown);
-    }
     replies.authentication_ok();
     let reported: Vec<(String, String)> = match &kind {
         Kind::Session(base, _) => base.reported().to_vec(),

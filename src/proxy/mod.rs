@@ -1,7 +1,7 @@
 //! The client side: accept, log in, and serve sessions.
 //!
-//! Reading order: `listener`, `handshake`, `login`, `session`; then what a session is made of: `demand`, `client_side`,
-//! `server_side`, `relay`, `parting`.
+//! Reading order: `listener`, `handshake`, `newcomer`, `login`, `session`; then what a session is made of: `demand`,
+//! `client_side`, `server_side`, `relay`, `parting`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ mod demand;
 mod handshake;
 mod listener;
 mod login;
+mod newcomer;
 mod parting;
 mod phase;
 mod pins;

@@ -142,6 +142,25 @@ async fn an_empty_first_answer_is_asked_for_again() {
     );
 }
 
+/// As PostgreSQL does: what is spoken is settled before anything is asked.
+#[tokio::test]
+async fn the_protocols_version_is_negotiated_before_the_proof() {
+    let (_server, database) = guarded().await;
+    let sidecar = Sidecar::start(&database).await;
+    let mut raw = Raw::dial(sidecar.proxy_addr()).await;
+    let (newest, option) = (196_608 + 9_999, [("_pq_.unknown", "on")]);
+    raw.send(&crate::support::raw::startup(
+        newest,
+        &database.name,
+        &option,
+    ))
+    .await;
+    let said = raw.take(2).await;
+    assert_eq!(tags(&said), "vR", "{said:?}");
+    assert!(said[0].text().contains("_pq_.unknown"), "{said:?}");
+    assert!(said[1].text().contains("SCRAM-SHA-256"), "{said:?}");
+}
+
 #[tokio::test]
 async fn messages_behind_a_login_that_fails_are_not_read() {
     let (_server, database) = guarded().await;
