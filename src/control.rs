@@ -167,6 +167,11 @@ impl Control {
         self.pool.status()
     }
 
+    /// Closes the connections that are idle now; the next question opens one.
+    pub fn close_idle(&self) {
+        self.pool.close_idle();
+    }
+
     /// Closes the pool.
     pub fn close(&self) {
         self.pool.close();

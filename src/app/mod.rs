@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 
 use crate::auth::Admission;
 use crate::clients::Clients;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, OwnServers};
 use crate::config::Settings;
 use crate::control::Control;
 use crate::error::chain;
@@ -84,7 +84,7 @@ impl App {
 
         let metrics = Metrics::new();
         let (sessions, background) = (Tasks::new(), Tasks::new());
-        let clients = Clients::new(parts::max_clients(&settings), &metrics);
+        let clients = Clients::new(parts::client_limits(&settings), &metrics);
         let cluster = Cluster::new(parts::cluster(&settings, &upstream), metrics.clone());
         let control = parts::control(&upstream, &settings, &metrics)?;
         let admission = parts::admission(&settings, &upstream, &control, control_path.first())?;
@@ -98,6 +98,11 @@ impl App {
             tasks: sessions.clone(),
         };
         let proxy = Proxy::new(parts::proxy(&settings), proxy_parts);
+        let own = control.clone();
+        cluster.set_own_servers(OwnServers {
+            database: upstream.database.clone(),
+            close_idle: Arc::new(move || own.close_idle()),
+        });
         let readiness = Readiness::new();
         let app = Self {
             settings: Mutex::new(settings),
@@ -117,6 +122,7 @@ impl App {
         let upstream_latch = app.readiness.latch("upstream");
         app.serve_http(http_listener, metrics.clone())?;
         app.probe(&metrics, upstream_latch);
+        app.enforce_limits();
         app.accept(listeners);
         Ok(app)
     }
@@ -170,6 +176,25 @@ impl App {
             "probe",
             probe.run(self.background.stopping()),
         );
+    }
+
+    fn enforce_limits(&self) {
+        self.sessions.spawn_on(
+            &self.control_path.first(),
+            "limits",
+            self.proxy.clone().enforce_limits(),
+        );
+        let Some(limit) = self.settings.lock().limits.idle_pool else {
+            return;
+        };
+        let (cluster, stopping) = (self.cluster.clone(), self.sessions.stopping());
+        self.sessions
+            .spawn_on(&self.control_path.first(), "idle pools", async move {
+                tokio::select! {
+                    () = stopping => {}
+                    () = cluster.forget_idle(limit) => {}
+                }
+            });
     }
 
     fn accept(&self, listeners: Vec<Listener>) {

@@ -9,7 +9,8 @@ use tokio::runtime::Handle;
 
 use super::{bind_error, control_labels};
 use crate::auth::{self, Admission, Lookup, Method, Stored, UserlistError, Users};
-use crate::backend::{Credentials, OpenTransaction, Target};
+use crate::backend::{Credentials, OpenTransaction, Protocol, Target};
+use crate::clients;
 use crate::cluster;
 use crate::config::{AuthMethod, PoolMode, ResetOnReturn, ServerReset, Settings, TlsVersion};
 use crate::control::{self, Control};
@@ -102,6 +103,7 @@ pub(super) fn upstream(settings: &Settings) -> Result<Target, StartError> {
         tls: ClientTls::new(dsn.ssl_mode, &files)?,
         connect_timeout: settings.upstream.connect_limit(),
         startup: startup(dsn),
+        protocol: Protocol::default(),
     })
 }
 
@@ -158,11 +160,26 @@ pub(super) fn cluster(settings: &Settings, upstream: &Target) -> cluster::Config
         upstream: upstream.clone(),
         pool: pool(settings),
         max_pools: usize::try_from(settings.pool.max_pools).unwrap_or(usize::MAX),
+        servers: match at_most(settings.limits.servers) {
+            usize::MAX => None,
+            limit => Some(limit),
+        },
     }
 }
 
-pub(super) fn max_clients(settings: &Settings) -> usize {
-    usize::try_from(settings.listen.max_clients).unwrap_or(usize::MAX)
+pub(super) fn client_limits(settings: &Settings) -> clients::Limits {
+    clients::Limits {
+        in_all: at_most(settings.listen.max_clients),
+        per_user: at_most(settings.limits.clients_per_user),
+    }
+}
+
+/// A limit as it is written: 0 is none.
+fn at_most(limit: u32) -> usize {
+    match limit {
+        0 => usize::MAX,
+        limit => usize::try_from(limit).unwrap_or(usize::MAX),
+    }
 }
 
 /// Who may come in. Questions about users are asked on `runtime`.
@@ -230,6 +247,13 @@ pub(super) fn proxy(settings: &Settings) -> proxy::Config {
             ResetOnReturn::None => OpenTransaction::Close,
         },
         reset_always: settings.pool.server_reset == ServerReset::Always,
+        limits: proxy::Limits {
+            idle_client: settings.limits.idle_client,
+            idle_in_transaction: settings.limits.idle_in_transaction,
+            transaction: settings.limits.transaction_time,
+            query: settings.limits.query_time,
+            message: at_most(settings.limits.message_size),
+        },
     }
 }
 

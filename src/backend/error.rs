@@ -136,6 +136,18 @@ impl ConnectError {
             .is_some_and(|message| message.code != "57P03")
     }
 
+    /// Whether an older protocol may cure it: refused as a protocol violation or as not supported, or hung up on without
+    /// a word. What PostgreSQL says of users, passwords and databases has codes of its own.
+    pub(super) fn may_depend_on_protocol(&self) -> bool {
+        match self {
+            ConnectError::Rejected(message) => {
+                matches!(message.code.as_str(), "08P01" | "0A000" | "")
+            }
+            ConnectError::Closed(phase) | ConnectError::Io { phase, .. } => *phase == Phase::Login,
+            _ => false,
+        }
+    }
+
     /// Whether encrypting, or not encrypting, may cure it: the handshake failed, or no line of `pg_hba.conf` matches
     /// (28000). A wrong password is not tried again: it would be sent once more, perhaps in clear, to fail once more.
     pub(super) fn may_depend_on_encryption(&self) -> bool {

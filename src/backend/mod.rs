@@ -25,4 +25,4 @@ pub use lease::{Lease, OpenTransaction, Remains, RestoreError};
 pub use manager::ServerManager;
 pub use parameters::Parameters;
 pub use server::{Server, TxStatus};
-pub use target::{CancelToken, Target};
+pub use target::{CancelToken, Protocol, Target};

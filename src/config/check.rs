@@ -1,6 +1,7 @@
 //! What must hold between keys, and the bounds that their types do not know.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::load::Reading;
 use super::problem::Wrong;
@@ -19,7 +20,8 @@ fn bounds(reading: &mut Reading) {
     const POSITIVE: &str = "it must be at least 1";
     const TIMED: &str = "it must be longer than 0s";
     let settings = &reading.settings;
-    let (pool, listen) = (&settings.pool, &settings.listen);
+    let (pool, listen, limits) = (&settings.pool, &settings.listen, &settings.limits);
+    let runs = |limit: Option<Duration>| limit.is_none_or(|limit| !limit.is_zero());
     let rules = [
         (
             "pool.max_overflow",
@@ -44,6 +46,19 @@ fn bounds(reading: &mut Reading) {
             !listen.login_timeout.is_zero(),
             TIMED,
         ),
+        ("limits.idle_client", runs(limits.idle_client), TIMED),
+        (
+            "limits.idle_in_transaction",
+            runs(limits.idle_in_transaction),
+            TIMED,
+        ),
+        (
+            "limits.transaction_time",
+            runs(limits.transaction_time),
+            TIMED,
+        ),
+        ("limits.query_time", runs(limits.query_time), TIMED),
+        ("limits.idle_pool", runs(limits.idle_pool), TIMED),
         ("threads.data", settings.threads.data > 0, POSITIVE),
         ("threads.control", settings.threads.control > 0, POSITIVE),
         (

@@ -21,6 +21,8 @@ pub struct Settings {
     pub http: Http,
     /// The pool of server connections.
     pub pool: Pool,
+    /// What clients and pools may take at most.
+    pub limits: Limits,
     /// How many threads do the work.
     pub threads: Threads,
     /// How the process ends.
@@ -204,6 +206,20 @@ impl Default for Pool {
             max_pools: 100,
         }
     }
+}
+
+/// `limits.*`: all of them are off by default.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[expect(missing_docs, reason = "ROWS has the meaning of every key, once")]
+pub struct Limits {
+    pub clients_per_user: u32,
+    pub servers: u32,
+    pub idle_client: Option<Duration>,
+    pub idle_in_transaction: Option<Duration>,
+    pub transaction_time: Option<Duration>,
+    pub query_time: Option<Duration>,
+    pub message_size: u32,
+    pub idle_pool: Option<Duration>,
 }
 
 /// `threads.*`

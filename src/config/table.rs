@@ -337,6 +337,64 @@ pub static ROWS: &[Row] = &[
         "How many pools there may be, one for each user and database; a login that needs one more is refused."
     ),
     row!(
+        limits.clients_per_user,
+        "clients",
+        restart,
+        [],
+        "How many clients one user may have at once; more are refused with SQLSTATE 53300. 0 means no limit but listen.max_clients."
+    ),
+    row!(
+        limits.servers,
+        "connections",
+        restart,
+        [],
+        "How many connections to PostgreSQL all clients' pools may have together. A pool that needs one more has an idle one of \
+         another pool closed, or waits its turn, for pool.timeout in all. 0 means no limit but each pool's own."
+    ),
+    row!(
+        limits.idle_client,
+        "duration | off",
+        restart,
+        [],
+        "How long a client may ask nothing outside a transaction before its session ends (SQLSTATE 57P05). This limit and the next \
+         three are looked at every second, more often where one is shorter than four: a client has up to two looks more, and never less."
+    ),
+    row!(
+        limits.idle_in_transaction,
+        "duration | off",
+        restart,
+        [],
+        "How long a client may ask nothing within a transaction before its session ends (SQLSTATE 25P03) and its transaction is rolled back."
+    ),
+    row!(
+        limits.transaction_time,
+        "duration | off",
+        restart,
+        [],
+        "How long a transaction may last, a single statement included, before its session ends (SQLSTATE 25P04) and it is rolled back."
+    ),
+    row!(
+        limits.query_time,
+        "duration | off",
+        restart,
+        [],
+        "How long a request may run, the wait for a connection not counted, before it is cancelled (SQLSTATE 57014)."
+    ),
+    row!(
+        limits.message_size,
+        "bytes",
+        restart,
+        [],
+        "How long a message of a client may be, its header included; a longer one ends its session (SQLSTATE 54000). 0 means no limit."
+    ),
+    row!(
+        limits.idle_pool,
+        "duration | off",
+        restart,
+        [],
+        "How long a pool may be without clients before its connections are closed and its metrics go. It is made anew when somebody asks."
+    ),
+    row!(
         threads.data,
         "threads",
         restart,

@@ -123,6 +123,18 @@ label_enum! {
         StartupSize => "startup_size",
         /// Logins that wait because others failed (`auth.max_failure_delay`).
         FailedLogins => "failed_logins",
+        /// `limits.clients_per_user`.
+        ClientsPerUser => "clients_per_user",
+        /// `limits.servers`: a wait for a connection that ended without one.
+        Servers => "servers",
+        /// `limits.idle_client`.
+        IdleClient => "idle_client",
+        /// `limits.idle_in_transaction`.
+        IdleInTransaction => "idle_in_transaction",
+        /// `limits.transaction_time`.
+        TransactionTime => "transaction_time",
+        /// `limits.query_time`.
+        QueryTime => "query_time",
     }
 }
 

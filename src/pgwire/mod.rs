@@ -16,6 +16,6 @@ pub use inbox::Inbox;
 pub use replies::{Replies, Severity};
 pub use sasl::{SaslInitialResponse, password};
 pub use startup::{
-    CancelKey, MAX_STARTUP, StartupError, StartupPacket, StartupParameters, parse_startup,
-    startup_length,
+    CancelKey, MAX_SECRET, MAX_STARTUP, MINOR, StartupError, StartupPacket, StartupParameters,
+    parse_startup, startup_length,
 };

@@ -46,6 +46,12 @@ impl Replies {
         }
     }
 
+    /// Bytes of somebody else's, to stand before what is owed next.
+    pub fn pass(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
     /// AuthenticationOk.
     pub fn authentication_ok(&mut self) -> &mut Self {
         self.message(b'R', |body| body.extend_from_slice(&0_i32.to_be_bytes()))

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use super::budget::Room;
 use super::entry::Entry;
 use super::error::CheckoutError;
 use super::event::{CloseReason, Outcome, PoolEvent, PrePing};
@@ -18,6 +19,14 @@ use super::shared::Shared;
 
 /// How often a dead connection is replaced before the checkout fails, as often as SQLAlchemy does.
 const REPLACEMENTS: u32 = 2;
+
+/// What there is to go on with where nothing was idle.
+enum Found<M: bb8::ManageConnection> {
+    /// Room for a connection, at once; `None` where no limit is shared.
+    Room(Option<Room>),
+    /// After a wait: a connection that came back, or room for one.
+    Waited(Option<Held<M>>, Option<Room>),
+}
 
 /// What a look at an idle connection says.
 enum Verdict {
@@ -86,6 +95,7 @@ impl<M: bb8::ManageConnection> Shared<M> {
         self: &Arc<Self>,
         limit: Duration,
     ) -> Result<(Lease<M>, Outcome), CheckoutError<M::Error>> {
+        let started = Instant::now();
         let outcome = self.enter(limit).await?;
         let mut lease = Lease::new(Permit::granted(self));
         match self.take() {
@@ -93,9 +103,61 @@ impl<M: bb8::ManageConnection> Shared<M> {
                 lease.hold(held);
                 self.check(&mut lease).await?;
             }
-            None => self.connect(&mut lease).await?,
+            None => match self.room(started, limit).await? {
+                Found::Room(room) => self.connect(&mut lease, room).await?,
+                Found::Waited(Some(held), _) => {
+                    lease.hold(held);
+                    self.check(&mut lease).await?;
+                    return Ok((lease, Outcome::Waited));
+                }
+                Found::Waited(None, room) => {
+                    self.connect(&mut lease, room).await?;
+                    return Ok((lease, Outcome::Waited));
+                }
+            },
         }
         Ok((lease, outcome))
+    }
+
+    /// Room for one more connection, where several pools share a limit; or an idle connection that came back meanwhile.
+    async fn room(
+        &self,
+        started: Instant,
+        limit: Duration,
+    ) -> Result<Found<M>, CheckoutError<M::Error>> {
+        let Some(share) = &self.share else {
+            return Ok(Found::Room(None));
+        };
+        if let Some(room) = share.room() {
+            return Ok(Found::Room(Some(room)));
+        }
+        let waiting = Waiting::start(self, Instant::now());
+        let place = share.queue();
+        let left = limit.saturating_sub(started.elapsed());
+        let found = timeout(left, async {
+            loop {
+                if self.gate.is_closed() {
+                    return None;
+                }
+                if let Some(held) = self.take() {
+                    return Some(Found::Waited(Some(held), None));
+                }
+                if let Some(room) = place.try_take() {
+                    return Some(Found::Waited(None, Some(room)));
+                }
+                place.woken().await;
+            }
+        })
+        .await;
+        drop((place, waiting));
+        match found {
+            Ok(Some(found)) => Ok(found),
+            Ok(None) => Err(CheckoutError::Closed),
+            Err(_) => Err(CheckoutError::NoRoom {
+                limit: share.limit(),
+                waited: started.elapsed(),
+            }),
+        }
     }
 
     /// Through the gate. On success the caller owns a permit.
@@ -139,8 +201,8 @@ impl<M: bb8::ManageConnection> Shared<M> {
                 return Ok(());
             }
             Verdict::Stale(reason) => {
-                lease.close(reason);
-                return self.connect(lease).await;
+                let room = lease.close(reason);
+                return self.connect(lease, room).await;
             }
             Verdict::HungUp => {
                 self.tell_ping(PrePing::Hangup);
@@ -163,8 +225,8 @@ impl<M: bb8::ManageConnection> Shared<M> {
     ) -> Result<(), CheckoutError<M::Error>> {
         for _ in 0..REPLACEMENTS {
             self.disconnected(lease.entry().born);
-            lease.close(reason);
-            self.connect(lease).await?;
+            let room = lease.close(reason);
+            self.connect(lease, room).await?;
             if !self.is_broken(lease.entry_mut()) {
                 return Ok(());
             }
@@ -224,15 +286,20 @@ impl<M: bb8::ManageConnection> Shared<M> {
     }
 
     /// Opens a connection in the caller's task, so that the caller gets the real error, at once.
-    async fn connect(&self, lease: &mut Lease<M>) -> Result<(), CheckoutError<M::Error>> {
+    async fn connect(
+        &self,
+        lease: &mut Lease<M>,
+        room: Option<Room>,
+    ) -> Result<(), CheckoutError<M::Error>> {
         let connecting = Connecting::start(self);
         let limit = self.knobs.connect_timeout();
-        let entry = match timeout(limit, self.shelf.connect()).await {
+        let mut entry = match timeout(limit, self.shelf.connect()).await {
             Ok(Ok(entry)) => entry,
             Ok(Err(error)) => return Err(CheckoutError::Connect(error)),
             Err(_) => return Err(CheckoutError::ConnectTimeout { after: limit }),
         };
         connecting.succeeded();
+        entry.room = room;
         lease.hold(self.house(entry)?);
         Ok(())
     }

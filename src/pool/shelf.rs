@@ -156,6 +156,14 @@ impl<M: bb8::ManageConnection> Shelf<M> {
         self.evict(&room, keep, CloseReason::Idle, gauges)
     }
 
+    /// Closes so many of the idle ones, the next to be handed out first. How many that were.
+    #[must_use]
+    pub(super) fn shed(&self, count: u32, gauges: &Gauges) -> u32 {
+        let room = self.room.lock();
+        let keep = gauges.counts().idle.saturating_sub(count);
+        self.evict(&room, keep, CloseReason::Idle, gauges)
+    }
+
     /// Keeps nothing from now on. How many were closed.
     #[must_use]
     pub(super) fn close(&self, gauges: &Gauges) -> u32 {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::databases;
 use super::demand::DemandError;
 use super::phase::{Phase, Request};
 use super::pipeline::Owed;
@@ -42,6 +43,10 @@ impl Traffic {
             let Some(header) = Header::parse(bytes)? else {
                 break;
             };
+            if header.total > self.message_limit {
+                let (length, limit) = (header.total, self.message_limit);
+                return Err(DemandError::TooLong { length, limit });
+            }
             let (phase, request) = self.phase.on_client(header.tag)?;
             if request == Request::Terminate {
                 self.goodbye = true;
@@ -101,11 +106,13 @@ impl Traffic {
         let whole = header.total <= bytes.len();
         let owed = match request {
             Request::Query => {
+                self.vacates = databases::vacated(cstr(body).map_or(body, |(text, _)| text));
                 look_at_text(body, whole, &mut self.text, &mut self.pins, metrics);
                 Owed::Query
             }
             Request::Parse => {
-                let name = cstr(body).map_or(body, |(name, _)| name);
+                let (name, text) = cstr(body).unwrap_or((body, &[]));
+                self.vacates = databases::vacated(cstr(text).map_or(text, |(text, _)| text));
                 look_at_text(body, whole, &mut self.text, &mut self.pins, metrics);
                 if !name.is_empty() {
                     if self.pipeline.on_client(Owed::ParseNamed, now) {

@@ -29,8 +29,8 @@ pub(super) enum Login {
         /// What the client sent.
         parameters: StartupParameters,
     },
-    /// Cancel somebody's query.
-    Cancel(CancelKey),
+    /// Cancel somebody's query. The stream is closed when that was done: its end is what tells the client so.
+    Cancel(CancelKey, Stream),
 }
 
 /// Why a login went no further.
@@ -88,7 +88,7 @@ pub(super) async fn handshake(
                 asked_gss = true;
                 stream.write_all(b"N").await.map_err(gone)?;
             }
-            StartupPacket::Cancel(key) => return Ok(Login::Cancel(key)),
+            StartupPacket::Cancel(key) => return Ok(Login::Cancel(key, stream)),
             StartupPacket::Session {
                 minor, parameters, ..
             } => {

@@ -11,12 +11,12 @@ use super::newcomer::{Newcomer, channel, prove};
 use super::session::Session;
 use super::{PoolMode, Shared, replication};
 use crate::auth::{AuthError, Identity};
-use crate::backend::{ConnectError, Credentials, Lease};
-use crate::clients::{ClientAddr, ClientGuard, ClientInfo, TooManyClients};
+use crate::backend::{ConnectError, Credentials, Lease, Server};
+use crate::clients::{ClientAddr, ClientGuard, ClientInfo, ClientState, TooManyClients};
 use crate::cluster::{Base, CheckoutFailure, PoolHandle, RouteError};
 use crate::error::{Class, ClientError};
 use crate::metrics::{Limit, LoginOutcome, PinReason};
-use crate::pgwire::{CancelKey, Replies, Severity, StartupParameters};
+use crate::pgwire::{CancelKey, Replies, ServerMessage, Severity, StartupParameters};
 use crate::tls::Stream;
 
 /// What a login came to.
@@ -76,8 +76,9 @@ async fn log_in(shared: &Arc<Shared>, stream: Stream, address: ClientAddr) -> Ou
             };
             open(shared, client).await
         }
-        Ok(Login::Cancel(key)) => {
+        Ok(Login::Cancel(key, stream)) => {
             cancel(shared, &key).await;
+            drop(stream);
             Outcome::Over
         }
         Err((error, stream)) => {
@@ -174,7 +175,7 @@ async fn unproved(shared: &Shared, stream: &mut Stream, error: &AuthError) -> Ou
 /// What a refusal of this kind is counted as.
 fn refused(class: Class) -> LoginOutcome {
     match class {
-        Class::Limit | Class::PoolTimeout => LoginOutcome::Limit,
+        Class::Limit | Class::PoolTimeout | Class::Cancelled => LoginOutcome::Limit,
         Class::Authentication => LoginOutcome::AuthenticationFailed,
         Class::Rejected | Class::Unsupported => LoginOutcome::Rejected,
         Class::Protocol => LoginOutcome::Protocol,
@@ -209,6 +210,15 @@ enum LoginError {
 }
 
 impl LoginError {
+    /// What PostgreSQL itself said, if it is its refusal.
+    fn server_error(&self) -> Option<&ServerMessage> {
+        match self {
+            LoginError::Checkout(error) => error.server_error(),
+            LoginError::Connect(error) => error.server_error(),
+            LoginError::Clients(_) | LoginError::Route(_) => None,
+        }
+    }
+
     /// Each of them says itself what the client may be told.
     fn told(&self) -> &(dyn ClientError + Send + Sync) {
         match self {
@@ -239,33 +249,30 @@ async fn admit(
                 shared.metrics.limit_rejected(Limit::Pools);
             }
         })?;
+    let entering = shared.cluster.entering(&pool);
+    let kind = enter(shared, &pool, parameters).await;
+    match &kind {
+        Ok(_) => entering.succeeded(),
+        Err(error) => entering.failed(error.server_error()),
+    }
+    Ok(Admitted {
+        kind: kind?,
+        pool,
+        registration,
+    })
+}
+
+async fn enter(
+    shared: &Shared,
+    pool: &PoolHandle,
+    parameters: &StartupParameters,
+) -> Result<Kind, LoginError> {
     if replication::is_wanted(parameters) {
-        let server = replication::connect(&pool, parameters)
-            .await
-            .inspect_err(|error| {
-                shared
-                    .cluster
-                    .forget_if_refused(&pool, error.server_error())
-            })?;
-        return Ok(Admitted {
-            pool,
-            registration,
-            kind: Kind::Replication(Box::new(server)),
-        });
+        let server = replication::connect(pool, parameters).await?;
+        return Ok(Kind::Replication(Box::new(server)));
     }
-    match first_lease(shared, &pool, parameters).await {
-        Ok((base, held)) => Ok(Admitted {
-            pool,
-            registration,
-            kind: Kind::Session(base, held),
-        }),
-        Err(error) => {
-            shared
-                .cluster
-                .forget_if_refused(&pool, error.server_error());
-            Err(error.into())
-        }
-    }
+    let (base, held) = first_lease(shared, pool, parameters).await?;
+    Ok(Kind::Session(base, held))
 }
 
 async fn first_lease(
@@ -301,15 +308,25 @@ async fn greet(
     client: Newcomer,
     admitted: Admitted,
 ) -> std::io::Result<Outcome> {
-    let mut stream = client.stream;
+    let (minor, mut stream) = (client.minor, client.stream);
     let Admitted {
         pool,
         registration,
         kind,
     } = admitted;
-    let registered = shared.controls.register();
+    // The server that is this client's until it leaves, as if it had connected there.
+    let own_server = match &kind {
+        Kind::Session(_, held) => held
+            .as_ref()
+            .filter(|_| shared.settings.mode == PoolMode::Session)
+            .map(|lease| lease.server_ref()),
+        Kind::Replication(server) => Some(&**server),
+    };
+    let process_id = own_server.map(Server::process_id);
+    let registered = shared.controls.register(minor, process_id);
     let mut replies = Replies::default();
     replies.authentication_ok();
+    replies.pass(own_server.map(Server::start_notices).unwrap_or_default());
     let reported: Vec<(String, String)> = match &kind {
         Kind::Session(base, _) => base.reported().to_vec(),
         Kind::Replication(server) => server
@@ -343,6 +360,12 @@ async fn greet(
                 leased: Instant::now(),
                 now: Instant::now(),
             };
+            session.traffic.message_limit = shared.settings.limits.message;
+            session
+                .registered
+                .control
+                .watch(session.registration.watch());
+            session.registration.set_state(ClientState::Idle);
             if session_pooling {
                 session
                     .traffic

@@ -17,8 +17,10 @@ use crate::tls::ServerTls;
 mod authenticate;
 mod client_side;
 mod control;
+mod databases;
 mod demand;
 mod handshake;
+mod limits;
 mod listener;
 mod login;
 mod newcomer;
@@ -34,6 +36,7 @@ mod server_side;
 mod session;
 mod traffic;
 
+pub use limits::Limits;
 pub use listener::{Bound, Listener};
 
 /// When a server goes to the next client.
@@ -59,6 +62,8 @@ pub struct Config {
     pub open_transaction: OpenTransaction,
     /// Reset a server after every lease, not only where state is known to be left.
     pub reset_always: bool,
+    /// What clients may take at most.
+    pub limits: Limits,
 }
 
 /// What all sessions share.

@@ -7,7 +7,7 @@ use super::authenticate::{Conversation, Refused};
 use crate::auth::{Channel, Identity, Source};
 use crate::backend::Credentials;
 use crate::clients::ClientAddr;
-use crate::pgwire::{Replies, StartupParameters};
+use crate::pgwire::{MINOR, Replies, StartupParameters};
 use crate::tls::Stream;
 
 /// A client that said what it wants and is not let in yet.
@@ -67,10 +67,10 @@ async fn negotiate(
         .map(|(name, _)| name.as_str())
         .filter(|name| name.starts_with("_pq_."))
         .collect();
-    if minor == 0 && unknown.is_empty() {
+    if minor <= MINOR && unknown.is_empty() {
         return Ok(());
     }
     let mut replies = Replies::default();
-    replies.negotiate_protocol_version(0, &unknown);
+    replies.negotiate_protocol_version(minor.min(MINOR), &unknown);
     client.send(&replies).await
 }

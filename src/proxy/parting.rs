@@ -28,9 +28,11 @@ impl Session {
             Parting::ServerFatal | Parting::ServerGone(_) | Parting::ServerJunk(_) => {
                 lease.broken()
             }
-            Parting::Goodbye | Parting::ClientGone | Parting::Violation(_) | Parting::Stopping => {
-                self.abandon(lease);
-            }
+            Parting::Goodbye
+            | Parting::ClientGone
+            | Parting::Violation(_)
+            | Parting::Overdue(_)
+            | Parting::Stopping => self.abandon(lease),
         }
         LeaseEnd::Over
     }

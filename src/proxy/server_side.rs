@@ -83,6 +83,18 @@ impl Traffic {
                 self.from_server.cut(self.to_client, header.total);
                 continue;
             }
+            // PostgreSQL says "due to user request", and no user did.
+            if matches!(reply, Reply::StatementFailed(_))
+                && whole
+                && let Some(hint) = self.overdue.take()
+                && error_field(self.message(header), b'C') == Some(b"57014")
+            {
+                let before = &self.from_server.bytes()[..self.to_client];
+                super::limits::query_error(self.own.pass(before), &hint);
+                self.from_server.consume(self.to_client + header.total);
+                self.to_client = 0;
+                continue;
+            }
             let there = header.total.min(self.from_server.len() - self.to_client);
             self.to_client += there;
             self.server_body = header.total - there;
@@ -117,6 +129,7 @@ impl Traffic {
                 self.on_statement_end(sent, true, told);
             }
             Reply::StatementFailed(failure) => {
+                self.vacated = None;
                 let message = self.message(header);
                 let fatal = matches!(error_field(message, b'V'), Some(b"FATAL" | b"PANIC"));
                 let sqlstate = error_field(message, b'C').unwrap_or_default();
@@ -164,6 +177,7 @@ impl Traffic {
     }
 
     fn on_statement_end(&mut self, sent: Instant, ok: bool, told: &Told<'_>) {
+        self.vacated = None;
         let started = sent.max(self.last_done);
         // The wait for a server is a phase of its own, told by the pool.
         let running = started.max(self.leased);
@@ -183,6 +197,8 @@ impl Traffic {
     fn rest(&self, told: &Told<'_>, state: ClientState) {
         if self.pipeline.is_empty() {
             told.client.set_state(state);
+        } else {
+            told.client.next_request(state == ClientState::Idle);
         }
     }
 
@@ -197,6 +213,7 @@ impl Traffic {
         let status = TxStatus::from_byte(self.message(header).first().copied().unwrap_or_default());
         server.set_status(status);
         self.first_reply = None;
+        self.overdue = None;
         self.phase = super::phase::Phase::Command;
         if simple {
             self.prepared.on_simple_query();

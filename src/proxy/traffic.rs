@@ -12,6 +12,7 @@ use super::phase::Phase;
 use super::pins::Pins;
 use super::pipeline::Pipeline;
 use super::prepared::Prepared;
+use crate::cluster::Vacated;
 use crate::pgwire::{Inbox, Replies};
 use crate::sql::StateScan;
 
@@ -54,6 +55,14 @@ pub(super) struct Traffic {
     pub(super) leased: Instant,
     /// A statement was run on this lease, so the server may have changed.
     pub(super) touched: bool,
+    /// How long a message of the client may be.
+    pub(super) message_limit: usize,
+    /// The request that runs was cancelled for its time; what its client can do about it.
+    pub(super) overdue: Option<String>,
+    /// A database that the statement at the mark needs to itself.
+    pub(super) vacates: Option<String>,
+    /// It is kept free until that statement has ended.
+    pub(super) vacated: Option<Vacated>,
 }
 
 impl Traffic {
@@ -78,6 +87,10 @@ impl Traffic {
             last_done: Instant::now(),
             leased: Instant::now(),
             touched: false,
+            message_limit: usize::MAX,
+            overdue: None,
+            vacates: None,
+            vacated: None,
         }
     }
 

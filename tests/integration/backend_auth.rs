@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bb8::ManageConnection;
 use poolwatch::backend::{
-    ConnectError, Credentials, HangUp, QueryError, Server, ServerManager, Target, TxStatus,
+    ConnectError, Credentials, HangUp, Protocol, QueryError, Server, ServerManager, Target,
+    TxStatus,
 };
 use poolwatch::dsn::{Host, HostPort, SslMode};
 use poolwatch::error::ClientError;
@@ -43,6 +44,7 @@ fn target(postgres: &Postgres, host: &str) -> Target {
         tls: tls(SslMode::Disable, None),
         connect_timeout: LIMIT,
         startup: vec![("application_name".to_owned(), "login test".to_owned())],
+        protocol: Protocol::default(),
     }
 }
 

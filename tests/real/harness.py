@@ -78,8 +78,8 @@ def children(pid):
 class Postgres:
     """A PostgreSQL server of its own: SCRAM over TCP, 100 connections, nothing flushed to disk."""
 
-    def __init__(self, max_connections=100):
-        self.password = secrets.token_hex(8)
+    def __init__(self, max_connections=100, program=postgres_bin, authentication="scram-sha-256"):
+        self.password, self.program = secrets.token_hex(8), program
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="real-pg-"))
         self.data, self.port, self.process = self.folder / "data", free_port(), None
         self.max_connections = max_connections
@@ -93,7 +93,7 @@ class Postgres:
         secret.write_text(self.password)
         secret.chmod(0o644)
         subprocess.run(
-            [postgres_bin("initdb"), "-D", self.data, "-U", USER, "-A", "scram-sha-256", "--pwfile", secret, "-N", "-E", "UTF8"],
+            [self.program("initdb"), "-D", self.data, "-U", USER, "-A", authentication, "--pwfile", secret, "-N", "-E", "UTF8"],
             check=True, stdout=subprocess.DEVNULL, cwd=self.folder, env=environment(), **self.account)
         self.start()
         self.query(f"CREATE DATABASE {DATABASE}", database="postgres")
@@ -103,7 +103,7 @@ class Postgres:
                         max_connections=self.max_connections, shared_buffers="64MB", log_min_messages="fatal")
         arguments = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         log = open(self.folder / "log", "ab")
-        self.process = subprocess.Popen([postgres_bin("postgres"), "-D", self.data, *arguments], stdout=log, stderr=log,
+        self.process = subprocess.Popen([self.program("postgres"), "-D", self.data, *arguments], stdout=log, stderr=log,
                                         cwd=self.folder, env=environment(), start_new_session=True, **self.account)
         log.close()
         until("PostgreSQL accepts connections", lambda: subprocess.run(

@@ -20,6 +20,7 @@ import commands
 import drivers
 import figures
 import outages
+import postgres18
 from harness import Postgres, Sidecar
 
 
@@ -55,7 +56,7 @@ def main():
     parser.add_argument("--out", default=".ci/out/real", help="folder for logs")
     arguments = parser.parse_args()
 
-    checks = {check.__name__.removeprefix("check_"): check for part in (commands, drivers, figures, outages) for check in part.CHECKS}
+    checks = {check.__name__.removeprefix("check_"): check for part in (commands, drivers, figures, outages, postgres18) for check in part.CHECKS}
     wanted = arguments.only.split(",") if arguments.only else list(checks)
     unknown = [name for name in wanted if name not in checks]
     if unknown:
