@@ -12,15 +12,18 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
+use crate::auth::Admission;
 use crate::clients::Clients;
 use crate::cluster::{Cluster, OwnServers};
 use crate::config::Settings;
 use crate::control::Control;
+use crate::error::chain;
 use crate::http::{self, HttpState, Latch, Readiness};
 use crate::metrics::{Metrics, PoolLabels};
 use crate::proxy::{Bound, Listener, Parts, Proxy};
 use crate::status::{PoolView, Status};
 use crate::tasks::Tasks;
+use crate::tls::ServerTls;
 
 mod parts;
 mod probe;
@@ -48,6 +51,8 @@ pub struct App {
     proxy: Proxy,
     cluster: Cluster,
     control: Control,
+    admission: Admission,
+    tls: ServerTls,
     readiness: Readiness,
 }
 
@@ -81,16 +86,18 @@ impl App {
         let (sessions, background) = (Tasks::new(), Tasks::new());
         let clients = Clients::new(parts::client_limits(&settings), &metrics);
         let cluster = Cluster::new(parts::cluster(&settings, &upstream), metrics.clone());
+        let control = parts::control(&upstream, &settings, &metrics)?;
+        let admission = parts::admission(&settings, &upstream, &control, control_path.first())?;
+        let tls = ServerTls::new(&parts::server_files(&settings)?)?;
         let proxy_parts = Parts {
             cluster: cluster.clone(),
             clients,
-            admission: parts::admission(&upstream),
+            admission: admission.clone(),
             metrics: metrics.proxy(),
-            tls: parts::server_tls(&settings)?,
+            tls: tls.clone(),
             tasks: sessions.clone(),
         };
         let proxy = Proxy::new(parts::proxy(&settings), proxy_parts);
-        let control = parts::control(&upstream, &settings, &metrics)?;
         let own = control.clone();
         cluster.set_own_servers(OwnServers {
             database: upstream.database.clone(),
@@ -108,6 +115,8 @@ impl App {
             proxy,
             cluster,
             control,
+            admission,
+            tls,
             readiness,
         };
         let upstream_latch = app.readiness.latch("upstream");
@@ -232,8 +241,27 @@ impl App {
                 tracing::warn!(key, old, new, "setting not changed: it needs a restart");
             }
         }
+        self.reload_files(&applied);
         *settings = applied;
         Ok(())
+    }
+
+    /// Reads again what stands in files of its own. What cannot be used leaves what is in use; sessions stay in any case.
+    fn reload_files(&self, settings: &Settings) {
+        self.admission
+            .set_longest_wait(settings.auth.max_failure_delay);
+        match parts::read_users(settings, &self.admission) {
+            Ok(()) => {}
+            Err(error) => tracing::error!(error = chain(&error), "users not read again"),
+        }
+        let files = parts::server_files(settings);
+        match files.and_then(|files| self.tls.reload(&files)) {
+            Ok(true) => tracing::info!("clients are shown another certificate from now on"),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(error = chain(&error), "TLS with clients not changed");
+            }
+        }
     }
 
     /// Stops: not ready, no new connections, idle sessions told so, transactions finished, queries cancelled at the

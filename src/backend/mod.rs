@@ -7,6 +7,7 @@ mod authenticate;
 mod cancels;
 mod connect;
 mod copies;
+mod credentials;
 mod error;
 mod lease;
 mod manager;
@@ -21,6 +22,7 @@ mod transport;
 
 pub use cancels::{Aim, Cancels};
 pub use copies::{Copies, Place};
+pub use credentials::{Credential, Credentials};
 pub use error::{ConnectError, HangUp, Phase, QueryError, ServerError};
 pub use lease::{Lease, OpenTransaction, Remains, RestoreError};
 pub use manager::ServerManager;

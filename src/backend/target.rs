@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::credentials::Credentials;
 use super::error::{ConnectError, Phase};
 use super::transport::Route;
 use crate::dsn::HostPort;
 use crate::pgwire::{CancelKey, MINOR};
-use crate::secret::Secret;
 use crate::tls::ClientTls;
 
 /// Everything that opening a connection takes.
@@ -20,8 +20,8 @@ pub struct Target {
     pub hosts: Vec<HostPort>,
     /// The user to log in as.
     pub user: String,
-    /// Its password, if it has one.
-    pub password: Option<Secret>,
+    /// What it is logged in with.
+    pub credentials: Credentials,
     /// The database.
     pub database: String,
     /// How TLS is asked for.

@@ -35,7 +35,7 @@ fn target(port: u16) -> Target {
     Target {
         hosts: vec![host(port)],
         user: "app".to_owned(),
-        password: Some("secret".into()),
+        credentials: Credentials::password(Some("secret".into())),
         database: "db".to_owned(),
         tls: tls(SslMode::Disable),
         connect_timeout: LONG,
@@ -258,9 +258,9 @@ async fn the_servers_own_refusal_is_passed_on_before_and_after_the_login() {
 #[tokio::test]
 async fn a_missing_password_and_a_foreign_method_are_told_apart() {
     let (mut target, _task) = saying(message(b'R', &[0, 0, 0, 3]).to_vec()).await;
-    target.password = None;
+    target.credentials = Credentials::default();
     let error = Server::connect(&target).await.unwrap_err();
-    assert!(matches!(error, ConnectError::NoPassword), "{error}");
+    assert!(matches!(error, ConnectError::NoPassword { .. }), "{error}");
     let (target, _task) = saying(message(b'R', &[0, 0, 0, 7]).to_vec()).await;
     let error = Server::connect(&target).await.unwrap_err();
     assert!(error.to_string().contains("gss"), "{error}");
@@ -506,7 +506,7 @@ async fn a_zero_byte_is_refused_before_anything_is_sent() {
         let (mut target, _task) = saying(message(b'R', &[0, 0, 0, 3]).to_vec()).await;
         match poisoned {
             "user" => target.user = "app\0database\0other".to_owned(),
-            _ => target.password = Some("a\0b".into()),
+            _ => target.credentials = Credentials::password(Some("a\0b".into())),
         }
         let error = Server::connect(&target).await.unwrap_err();
         assert!(

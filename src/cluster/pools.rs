@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::PoolHandle;
-use crate::backend::{ServerManager, Target};
+use crate::backend::{Credentials, ServerManager, Target};
 use crate::error::{Class, ClientError};
 use crate::metrics::{Metrics, PoolLabels};
 use crate::pgwire::ServerMessage;
@@ -17,7 +17,7 @@ use crate::pool::{self, Budget, Pool};
 /// What the pools are made of.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the servers are; user and database are replaced by the pool's own.
+    /// Where the servers are; user, database and credentials are replaced by the pool's own.
     pub upstream: Target,
     /// The rules of each pool.
     pub pool: pool::Config,
@@ -105,11 +105,17 @@ impl Cluster {
         }))
     }
 
-    /// The pool of this user in this database, made if it is the first to ask.
+    /// The pool of this user in this database, made if it is the first to ask; then its servers are opened with these
+    /// credentials, whatever they are at the time.
     ///
     /// # Errors
     /// See [`RouteError`].
-    pub fn pool(&self, user: &str, database: &str) -> Result<Arc<PoolHandle>, RouteError> {
+    pub fn pool(
+        &self,
+        user: &str,
+        database: &str,
+        credentials: &Credentials,
+    ) -> Result<Arc<PoolHandle>, RouteError> {
         let mut state = self.0.state.lock();
         if state.closed {
             return Err(RouteError::Closed);
@@ -121,7 +127,7 @@ impl Cluster {
         if state.pools.len() >= state.config.max_pools {
             return Err(RouteError::TooManyPools(state.config.max_pools));
         }
-        let pool = self.open(&state.config, user, database)?;
+        let pool = self.open(&state.config, user, database, credentials)?;
         state.pools.insert(key, pool.clone());
         Ok(pool)
     }
@@ -131,10 +137,12 @@ impl Cluster {
         config: &Config,
         user: &str,
         database: &str,
+        credentials: &Credentials,
     ) -> Result<Arc<PoolHandle>, RouteError> {
         let target = Target {
             user: user.to_owned(),
             database: database.to_owned(),
+            credentials: credentials.clone(),
             ..config.upstream.clone()
         };
         let name = format!("{user}@{}/{database}", target.host());

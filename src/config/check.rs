@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::load::Reading;
 use super::problem::Wrong;
 use super::sources::Sources;
+use super::value::AuthMethod;
 use crate::dsn::{Host, HostPort};
 
 /// Notes everything that does not fit.
@@ -71,6 +72,16 @@ fn bounds(reading: &mut Reading) {
             "listen.tls_key is set, so its certificate must be too",
         ),
         (
+            "auth.method",
+            settings.auth.method != AuthMethod::Cert || listen.tls_client_ca.is_some(),
+            "cert needs listen.tls_client_ca, which says whose certificates are good",
+        ),
+        (
+            "auth.method",
+            !settings.has_nothing_to_check(),
+            "there is no password to check: give upstream.url one, or set auth.users_file or auth.query",
+        ),
+        (
             "listen.address",
             !listen.address.0.is_empty() || listen.unix_socket_dir.is_some(),
             "give an address, or a directory for a Unix socket in listen.unix_socket_dir",
@@ -92,15 +103,19 @@ fn bounds(reading: &mut Reading) {
     }
 }
 
-/// Clients are not authenticated yet, so whoever can connect is let in: only this machine may.
+/// Where clients prove nothing, whoever can connect is let in: only this machine may.
 fn listeners(reading: &mut Reading) {
+    if !reading.settings.trusts_clients() {
+        return;
+    }
     let reachable = |address: &HostPort| match &address.host {
         Host::Tcp(name) => !is_this_machine(name) || is_wildcard(name),
         Host::Unix(_) => false,
     };
     if reading.settings.listen.address.0.iter().any(reachable) {
         const KEY: &str = "listen.address";
-        let must = "it must be a loopback address (127.0.0.1, [::1], localhost): clients are not authenticated in this version";
+        let must = "it must be a loopback address (127.0.0.1, [::1], localhost), because clients are trusted without a proof: \
+                    give upstream.url a password, or set auth.users_file, auth.query or auth.method";
         let origin = reading.origin(KEY);
         reading.wrong(origin, Some(KEY.to_owned()), Wrong::Unfit { must });
     }

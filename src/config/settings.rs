@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::value::{Addresses, LogFormat, LogLevel, PoolMode, ResetOnReturn, ServerReset};
+use super::value::{
+    Addresses, AuthMethod, LogFormat, LogLevel, PoolMode, ResetOnReturn, ServerReset, TlsVersion,
+};
 use crate::dsn::{Dsn, Host, HostPort};
 
 /// Everything that can be set.
@@ -13,6 +15,8 @@ pub struct Settings {
     pub upstream: Upstream,
     /// Where applications connect.
     pub listen: Listen,
+    /// Who may come in.
+    pub auth: Auth,
     /// Where metrics and health are answered.
     pub http: Http,
     /// The pool of server connections.
@@ -64,6 +68,8 @@ pub struct Listen {
     pub login_timeout: Duration,
     pub tls_cert: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
+    pub tls_client_ca: Option<PathBuf>,
+    pub tls_min_version: TlsVersion,
 }
 
 impl Listen {
@@ -92,7 +98,57 @@ impl Default for Listen {
             login_timeout: Duration::from_secs(60),
             tls_cert: None,
             tls_key: None,
+            tls_client_ca: None,
+            tls_min_version: TlsVersion::Tls12,
         }
+    }
+}
+
+/// `auth.*`
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "ROWS has the meaning of every key, once")]
+pub struct Auth {
+    pub method: AuthMethod,
+    pub users_file: Option<PathBuf>,
+    pub query: Option<String>,
+    pub max_failure_delay: Duration,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            method: AuthMethod::Auto,
+            users_file: None,
+            query: None,
+            max_failure_delay: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Settings {
+    /// Whether clients come in without a proof: because that is set, or because nothing is known that they could prove.
+    pub fn trusts_clients(&self) -> bool {
+        match self.auth.method {
+            AuthMethod::Trust => true,
+            AuthMethod::Auto => !self.knows_passwords(),
+            AuthMethod::ScramSha256 | AuthMethod::Password | AuthMethod::Cert => false,
+        }
+    }
+
+    /// Whether clients are asked for what nobody knows.
+    pub(super) fn has_nothing_to_check(&self) -> bool {
+        let asks = matches!(
+            self.auth.method,
+            AuthMethod::ScramSha256 | AuthMethod::Password
+        );
+        asks && !self.knows_passwords()
+    }
+
+    fn knows_passwords(&self) -> bool {
+        let dsn = self.upstream.url.as_ref();
+        dsn.is_none_or(|dsn| dsn.password.is_some())
+            || self.auth.users_file.is_some()
+            || self.auth.query.is_some()
     }
 }
 

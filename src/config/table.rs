@@ -178,16 +178,58 @@ pub static ROWS: &[Row] = &[
     row!(
         listen.tls_cert,
         "path",
-        restart,
+        reload,
         [],
-        "The certificate shown to clients that ask for TLS, a PEM file. Empty means a self-signed one, made at start."
+        "The certificate shown to clients that ask for TLS, a PEM file. Empty means a self-signed one, made at start. The file is read again at a reload; one that cannot be used leaves the old one in place."
     ),
     row!(
         listen.tls_key,
         "path",
+        reload,
+        [],
+        "The key of listen.tls_cert, a PEM file, read again with it."
+    ),
+    row!(
+        listen.tls_client_ca,
+        "path",
+        reload,
+        [],
+        "Who signs clients' certificates, a PEM file. A client that shows a certificate of anybody else's is refused; whether it must show one is for auth.method to say."
+    ),
+    row!(
+        listen.tls_min_version,
+        "1.2 | 1.3",
+        reload,
+        [],
+        "The oldest version of TLS that is spoken with clients."
+    ),
+    row!(
+        auth.method,
+        "auto | trust | scram-sha-256 | password | cert",
         restart,
         [],
-        "The key of listen.tls_cert, a PEM file."
+        "How clients prove who they are. auto is SCRAM-SHA-256 (md5 for users of whom only an md5 hash is known), or trust where there is no auth.users_file, no auth.query and no password in upstream.url. trust works on loopback and Unix sockets only, password over TLS only; cert wants a certificate with the user's name (listen.tls_client_ca)."
+    ),
+    row!(
+        auth.users_file,
+        "path",
+        restart,
+        [],
+        "The users that may come in, in the format of PgBouncer's userlist.txt: passwords, SCRAM verifiers or md5 hashes. Its content is read again at a reload. Empty means the user of upstream.url alone, unless auth.query is set."
+    ),
+    row!(
+        auth.query,
+        "SQL",
+        restart,
+        [],
+        "Asks PostgreSQL for users that auth.users_file does not have: given the user's name as $1, one row of name and stored password. For example SELECT usename, passwd FROM pg_catalog.pg_shadow WHERE usename = $1, which only a superuser may. Empty means nobody is asked for."
+    ),
+    row!(
+        auth.max_failure_delay,
+        "duration",
+        reload,
+        [],
+        "How long a login waits at most after failed ones as the same user from the same address; the wait begins with the fourth failure, at 250ms, and doubles. 0s means it does not."
     ),
     row!(
         http.address,

@@ -87,6 +87,30 @@ label_enum! {
 }
 
 label_enum! {
+    /// Why a client could not prove who it is; the label `reason` of `poolwatch_authentication_failures_total`.
+    AuthFailure {
+        /// There is no such user.
+        UnknownUser => "unknown_user",
+        /// The password is wrong.
+        WrongPassword => "wrong_password",
+        /// The user has no password that the method can check.
+        NoPassword => "no_password",
+        /// No certificate, or another user's.
+        Certificate => "certificate",
+        /// SCRAM is not bound to our certificate, or somebody took the offer to bind it away.
+        ChannelBinding => "channel_binding",
+        /// A password would have come in clear.
+        TlsRequired => "tls_required",
+        /// PostgreSQL could not be asked for the user.
+        Lookup => "lookup",
+        /// An answer that is none.
+        Malformed => "malformed",
+        /// Too many logins wait because of failed ones.
+        TooManyFailures => "too_many_failures",
+    }
+}
+
+label_enum! {
     /// A limit of ours that turned something away; the label `limit` of `poolwatch_limit_rejections_total`.
     Limit {
         /// `listen.max_clients`.
@@ -97,6 +121,8 @@ label_enum! {
         MessageSize => "message_size",
         /// The size of a startup packet.
         StartupSize => "startup_size",
+        /// Logins that wait because others failed (`auth.max_failure_delay`).
+        FailedLogins => "failed_logins",
         /// `limits.clients_per_user`.
         ClientsPerUser => "clients_per_user",
         /// `limits.servers`: a wait for a connection that ended without one.
@@ -158,6 +184,7 @@ mod tests {
         check(PinReason::ALL.map(|v| (v as usize, v.label())));
         check(Phase::ALL.map(|v| (v as usize, v.label())));
         check(LoginOutcome::ALL.map(|v| (v as usize, v.label())));
+        check(AuthFailure::ALL.map(|v| (v as usize, v.label())));
         check(Limit::ALL.map(|v| (v as usize, v.label())));
         check(ClientState::ALL.map(|v| (v as usize, v.label())));
         check(Outcome::ALL.map(|v| (v as usize, v.label())));

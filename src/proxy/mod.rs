@@ -1,7 +1,7 @@
 //! The client side: accept, log in, and serve sessions.
 //!
-//! Reading order: `listener`, `handshake`, `login`, `session`; then what a session is made of: `demand`, `client_side`,
-//! `server_side`, `relay`, `parting`.
+//! Reading order: `listener`, `handshake`, `newcomer`, `login`, `session`; then what a session is made of: `demand`,
+//! `client_side`, `server_side`, `relay`, `parting`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use crate::metrics::ProxyMetrics;
 use crate::tasks::Tasks;
 use crate::tls::ServerTls;
 
+mod authenticate;
 mod client_side;
 mod control;
 mod databases;
@@ -23,6 +24,7 @@ mod limits;
 mod listener;
 mod login;
 mod names;
+mod newcomer;
 mod parting;
 mod phase;
 mod pins;

@@ -3,6 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod auth;
+mod auth_hostile;
+mod auth_tls;
+mod auth_users;
 mod backend_auth;
 mod bench;
 mod cancels;

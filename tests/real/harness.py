@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -187,6 +188,8 @@ class Sidecar:
 
     def __init__(self, binary, upstream, out, name, **settings):
         self.log = pathlib.Path(out) / f"{name}.log"
+        # Clients log in with the upstream URL's own user and password.
+        self.password = urllib.parse.urlsplit(upstream).password
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 [binary, "serve", "--upstream-url", upstream, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"],
@@ -221,7 +224,7 @@ class Sidecar:
         return Figures(text)
 
     def dsn(self, database=DATABASE):
-        return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def psql(self, *arguments, check=True):
         return subprocess.run([postgres_bin("psql"), "-XAtq", "-d", self.dsn(), *arguments], check=check, capture_output=True,
@@ -244,7 +247,7 @@ def pgbench(sidecar, script, *arguments, limit=120):
     script.write_text(script_text(script.name))
     return subprocess.Popen(
         [postgres_bin("pgbench"), "-n", "-h", "127.0.0.1", "-p", str(sidecar.port), "-U", USER, "-f", str(script), *arguments, DATABASE],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(PGPASSWORD=sidecar.password))
 
 
 SCRIPTS = {
