@@ -14,7 +14,7 @@ use super::pipeline::Owed;
 use super::sharing::{Noted, statement_name};
 use super::traffic::{Dropping, Traffic};
 use super::unnamed::KEEP_AT_MOST;
-use crate::backend::Copies;
+use crate::backend::Server;
 use crate::metrics::{PinReason, PoolMetrics};
 use crate::pgwire::{HEADER, Header, cstr};
 use crate::sql::{StateScan, StateWord, deallocated, may_deallocate, state_word};
@@ -37,9 +37,9 @@ impl Traffic {
         &mut self,
         now: Instant,
         metrics: &Arc<PoolMetrics>,
-        copies: &mut Copies,
+        server: &mut Server,
     ) -> Result<Looked, DemandError> {
-        while !self.goodbye {
+        while !self.goodbye && self.pipeline.has_room() {
             if self.client_body > 0 && !self.pass_body(metrics) {
                 break;
             }
@@ -62,7 +62,7 @@ impl Traffic {
             {
                 break;
             }
-            let rest = match self.note(request, header, now, metrics, copies) {
+            let rest = match self.note(request, header, now, metrics, server) {
                 Noted::AsItIs => header.total,
                 Noted::Rewritten(rest) => rest,
                 Noted::Wait => {
@@ -108,7 +108,7 @@ impl Traffic {
         header: Header,
         now: Instant,
         metrics: &Arc<PoolMetrics>,
-        copies: &mut Copies,
+        server: &mut Server,
     ) -> Noted {
         if self.pipeline.lacks_sync() && request != Request::Sync {
             // The server does not look at it.
@@ -122,13 +122,16 @@ impl Traffic {
                 let whole = header.total <= bytes.len();
                 look_at_text(body, whole, &mut self.text, &mut self.pins, metrics);
                 if let Some(name) = deallocated(body) {
-                    return self.deallocate(name, header, now, copies);
+                    if self.must_be_alone() {
+                        return Noted::Wait;
+                    }
+                    return self.deallocate(name, header, now, server.copies());
                 }
                 Owed::Query
             }
-            Request::Parse => return self.note_parse(header, now, metrics, copies),
+            Request::Parse => return self.note_parse(header, now, metrics, server),
             Request::Bind | Request::Describe | Request::Close => {
-                return self.note_use(request, header, now, copies);
+                return self.note_use(request, header, now, server);
             }
             Request::Execute => Owed::Execute,
             Request::Sync => {
@@ -152,7 +155,7 @@ impl Traffic {
         header: Header,
         now: Instant,
         metrics: &Arc<PoolMetrics>,
-        copies: &mut Copies,
+        server: &mut Server,
     ) -> Noted {
         let bytes = &self.from_client.bytes()[self.to_server..];
         let body = &bytes[HEADER..header.total.min(bytes.len())];
@@ -165,6 +168,16 @@ impl Traffic {
         let whole = header.total <= bytes.len();
         let (name, asked) = cstr(body).unwrap_or((body, &[]));
         self.vacates = databases::vacated(cstr(asked).map_or(asked, |(text, _)| text));
+        let drops = match name {
+            b"" => cstr(asked).and_then(|(text, _)| deallocated(text)),
+            _ => None,
+        };
+        if drops.is_some() && self.must_be_alone() {
+            return Noted::Wait;
+        }
+        let bytes = &self.from_client.bytes()[self.to_server..];
+        let body = &bytes[HEADER..header.total.min(bytes.len())];
+        let (name, asked) = cstr(body).unwrap_or((body, &[]));
         look_at_text(body, whole, &mut self.text, &mut self.pins, metrics);
         if name.is_empty() {
             // One that is too long to be kept stays where it is, and the session with it.
@@ -175,14 +188,17 @@ impl Traffic {
                 &[]
             };
             self.unnamed.on_parse(kept);
-            if let Some(name) = cstr(asked).and_then(|(text, _)| deallocated(text)) {
-                return self.deallocate(name, header, now, copies);
+            if let Some(name) = drops {
+                return self.deallocate(name, header, now, server.copies());
             }
             self.pipeline.on_client(Owed::ParseUnnamed, now);
             return Noted::AsItIs;
         }
+        if matches!(self.names.get(name), Some(Entry::Shared(_))) {
+            return self.parse_taken(header, now, server.copies());
+        }
         if whole && self.can_share(asked) {
-            return self.share_parse(header, now, copies);
+            return self.share_parse(header, now, server);
         }
         self.pins.pin(PinReason::NamedStatement, metrics);
         self.names.on_parse(name, Entry::Native);
@@ -195,7 +211,7 @@ impl Traffic {
         request: Request,
         header: Header,
         now: Instant,
-        copies: &mut Copies,
+        server: &mut Server,
     ) -> Noted {
         let bytes = &self.from_client.bytes()[self.to_server..];
         let body = &bytes[HEADER..header.total.min(bytes.len())];
@@ -217,7 +233,7 @@ impl Traffic {
                 self.unnamed.on_close();
                 Owed::CloseUnnamed
             }
-            (_, Some(_)) => return self.use_named(request, header, now, copies),
+            (_, Some(_)) => return self.use_named(request, header, now, server.copies()),
             (Request::Bind, None) => Owed::Bind,
             (Request::Describe, None) => Owed::Describe,
             (_, None) => Owed::Close,
