@@ -20,6 +20,7 @@ mod hostile_server;
 mod launcher;
 mod limits;
 mod network;
+mod parameters;
 mod prepared;
 mod reload;
 mod scrape_under_stress;
