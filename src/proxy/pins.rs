@@ -10,6 +10,7 @@ use crate::metrics::{PinGuard, PinReason, PoolMetrics};
 
 /// Command tags that leave nothing behind a transaction. Any other tag pins: an unknown command is not known to be clean.
 ///
+/// What works on the database alone leaves nothing in the session; CREATE TABLE may, for its table may be temporary.
 /// SAVEPOINT, RELEASE and START TRANSACTION end with their transaction, SHOW changes nothing, and what DEALLOCATE takes away is known.
 fn leaves_nothing(tag: &[u8]) -> bool {
     let word = tag
@@ -30,8 +31,28 @@ fn leaves_nothing(tag: &[u8]) -> bool {
             | b"RELEASE"
             | b"SHOW"
             | b"DEALLOCATE"
-    ) || tag == b"ROLLBACK"
-        || tag == b"START TRANSACTION"
+            | b"ANALYZE"
+            | b"CHECKPOINT"
+            | b"CLOSE"
+            | b"CLUSTER"
+            | b"COMMENT"
+            | b"DROP"
+            | b"EXPLAIN"
+            | b"FETCH"
+            | b"GRANT"
+            | b"LOCK"
+            | b"MOVE"
+            | b"NOTIFY"
+            | b"REFRESH"
+            | b"REINDEX"
+            | b"REVOKE"
+            | b"TRUNCATE"
+            | b"UNLISTEN"
+            | b"VACUUM"
+    ) || matches!(
+        tag,
+        b"ROLLBACK" | b"START TRANSACTION" | b"ALTER TABLE" | b"ALTER INDEX" | b"CREATE INDEX"
+    )
 }
 
 /// The reasons one session is pinned for.
@@ -104,6 +125,11 @@ mod tests {
             "MERGE 2",
             "SHOW",
             "SAVEPOINT",
+            "EXPLAIN",
+            "VACUUM",
+            "ALTER TABLE",
+            "DROP TABLE",
+            "REFRESH MATERIALIZED VIEW",
         ] {
             assert_eq!(Pins::of_tag(tag.as_bytes()), None, "{tag}");
         }
