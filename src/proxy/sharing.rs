@@ -534,7 +534,12 @@ impl Traffic {
             copies.leave(number);
         }
         sharing.reader = DescriptionReader::default();
-        self.dropping = Dropping::No;
+        // Of an earlier batch it says nothing about this one, but a Flush of ours went with that.
+        self.dropping = match self.dropping {
+            _ if self.pipeline.lacks_sync() => Dropping::No,
+            Dropping::Flushed => Dropping::Sent,
+            other => other,
+        };
         self.names.on_dropped(failure.dropped_names);
     }
 }
