@@ -62,6 +62,9 @@ pub enum Command {
     /// Ask a running poolwatch whether it is alive, for a container's health check
     #[command(after_help = HEALTH_EXAMPLE)]
     Health(HealthArgs),
+    /// Make the application's role, database and schema where they are absent, and say what was done
+    #[command(after_help = INIT_EXAMPLE)]
+    Init(InitArgs),
     /// Print a connection URL in every other form, its password masked
     #[command(after_help = URI_EXAMPLE)]
     Uri(UriArgs),
@@ -84,6 +87,17 @@ POOLWATCH_UPSTREAM__URL, or in a file that POOLWATCH_UPSTREAM__URL_FILE names.";
 const HEALTH_EXAMPLE: &str = "\
 Example:
   poolwatch health --http 127.0.0.1:9432 || echo not alive";
+
+const INIT_EXAMPLE: &str = "\
+Example:
+  POSTGRES_PASSWORD=secret poolwatch init --upstream-url postgresql://postgres@127.0.0.1 --user app --database app
+  poolwatch init --dry-run --json --vector optional
+  poolwatch init --print-sql --vector off
+
+Role, password and database are taken from the first of these that has them, each by itself: --user and --database;
+poolwatch-user, -password, -db, then letta-user, -password, -db in /run/secrets and /var/run/secrets; POSTGRES_USER,
+POSTGRES_PASSWORD, POSTGRES_DB (or the file that NAME_FILE names); upstream.url; \"letta\". docs/init.md has the whole.
+It connects as init.url says, a superuser or a role with CREATEROLE and CREATEDB, else as upstream.url does.";
 
 const URI_EXAMPLE: &str = "\
 Example:
@@ -118,6 +132,66 @@ pub struct HealthArgs {
     /// Where the one to ask answers HTTP, and other settings
     #[command(flatten)]
     pub settings: SettingsArgs,
+}
+
+/// `poolwatch init …`
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The application's role
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// The database, and the schema in it
+    #[arg(long, value_name = "NAME")]
+    pub database: Option<String>,
+    /// pgvector: required, optional or off (init.vector)
+    #[arg(long, value_name = "MODE")]
+    pub vector: Option<String>,
+    /// What becomes of the schema public: empty removes it if it holds nothing, cascade with all that it holds, keep leaves it
+    /// (init.drop_public)
+    #[arg(long, value_name = "MODE")]
+    pub drop_public: Option<String>,
+    /// Make the role and the schema that poolwatch itself uses, too (init.sidecar)
+    #[arg(long)]
+    pub sidecar: bool,
+    /// How long to wait for a server that does not answer yet
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
+    pub wait: Duration,
+    /// How long to wait for another run to end, and for locks of others on what is changed
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
+    pub lock_timeout: Duration,
+    /// Change nothing; say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+    /// Print the same as a script for psql, and connect to nothing
+    #[arg(long, conflicts_with_all = ["dry_run", "json", "user", "database"])]
+    pub print_sql: bool,
+    /// The server, and other settings
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+}
+
+impl InitArgs {
+    /// Where to read the settings from; flags of this command win over all.
+    pub fn sources(&self) -> Sources {
+        let sidecar = self.sidecar.then(|| "on".to_owned());
+        let own = [
+            ("--vector", "init.vector", &self.vector),
+            ("--drop-public", "init.drop_public", &self.drop_public),
+            ("--sidecar", "init.sidecar", &sidecar),
+        ];
+        let mut arguments = self.settings.arguments();
+        arguments.extend(own.into_iter().filter_map(|(flag, key, value)| {
+            Some(Argument {
+                flag: flag.to_owned(),
+                key: key.to_owned(),
+                value: value.clone()?,
+            })
+        }));
+        Sources::of_process(self.settings.config.clone(), arguments)
+    }
 }
 
 /// `poolwatch uri …`
@@ -248,7 +322,7 @@ mod tests {
     #[test]
     fn each_help_shows_an_example_that_parses() {
         let all = commands(&Cli::command());
-        assert!(all.len() >= 7);
+        assert!(all.len() >= 8);
         for mut command in all {
             let help = command.render_long_help().to_string();
             let (_, examples) = help

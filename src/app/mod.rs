@@ -30,6 +30,7 @@ mod probe;
 mod threads;
 
 pub use parts::StartError;
+pub(crate) use parts::operating_system_user;
 use threads::Threads;
 
 /// After the pools are closed, how long cancelled queries may take to end before their clients are cut off.

@@ -113,7 +113,7 @@ fn password(settings: &Settings) -> Option<Secret> {
 }
 
 /// libpq's default for a URL without a user.
-fn operating_system_user() -> String {
+pub(crate) fn operating_system_user() -> String {
     let user = nix::unistd::User::from_uid(nix::unistd::geteuid())
         .ok()
         .flatten();

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::value::{
-    Addresses, AuthMethod, LogFormat, LogLevel, PoolMode, ResetOnReturn, ServerReset, TlsVersion,
+    Addresses, AuthMethod, DropPublic, LogFormat, LogLevel, PoolMode, ResetOnReturn, ServerReset,
+    TlsVersion, VectorMode,
 };
 use crate::dsn::{Dsn, Host, HostPort};
 
@@ -29,6 +30,8 @@ pub struct Settings {
     pub shutdown: Shutdown,
     /// What is logged.
     pub log: Log,
+    /// What `poolwatch init` makes.
+    pub init: Init,
 }
 
 /// `upstream.*`
@@ -264,4 +267,14 @@ impl Default for Shutdown {
 pub struct Log {
     pub format: LogFormat,
     pub level: LogLevel,
+}
+
+/// `init.*`
+#[derive(Debug, Clone, PartialEq, Default)]
+#[expect(missing_docs, reason = "ROWS has the meaning of every key, once")]
+pub struct Init {
+    pub url: Option<Dsn>,
+    pub vector: VectorMode,
+    pub drop_public: DropPublic,
+    pub sidecar: bool,
 }

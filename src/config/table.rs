@@ -127,6 +127,7 @@ macro_rules! row {
     (@ reload) => { true };
     (@ restart) => { false };
     (@secret upstream url) => { true };
+    (@secret init url) => { true };
     (@secret $section:ident $key:ident) => { false };
 }
 
@@ -442,5 +443,33 @@ pub static ROWS: &[Row] = &[
         reload,
         [],
         "From which level on events are logged."
+    ),
+    row!(
+        init.url,
+        "URL",
+        restart,
+        [],
+        "As whom poolwatch init connects: a superuser, or a role with CREATEROLE and CREATEDB. Its database is where the others are made from, postgres if it names none. Empty means upstream.url's host and user."
+    ),
+    row!(
+        init.vector,
+        "required | optional | off",
+        restart,
+        [],
+        "Whether poolwatch init adds pgvector: always, or it is an error; where the server has it; or not."
+    ),
+    row!(
+        init.drop_public,
+        "empty | cascade | keep",
+        restart,
+        [],
+        "What poolwatch init does with the schema public: removes it if it holds nothing, else that is an error; removes it with all that it holds; leaves it."
+    ),
+    row!(
+        init.sidecar,
+        "switch",
+        restart,
+        [],
+        "Whether poolwatch init also makes what poolwatch itself uses: the role poolwatch, a member of pg_monitor, and its schema of that name."
     ),
 ];

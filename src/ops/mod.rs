@@ -5,6 +5,7 @@ pub mod config_cmd;
 pub mod demo;
 pub mod health;
 pub mod http_client;
+pub mod init;
 pub mod postgres;
 pub mod serve;
 pub mod uri;

@@ -20,6 +20,7 @@ import asynchronous
 import commands
 import drivers
 import figures
+import initialise
 import migrations
 import others
 import outages
@@ -29,7 +30,7 @@ import suites
 import terminals
 from harness import Postgres, Sidecar
 
-PARTS = (commands, drivers, figures, outages, postgres18, terminals, asynchronous, psycopgs, migrations, others, suites)
+PARTS = (commands, initialise, drivers, figures, outages, postgres18, terminals, asynchronous, psycopgs, migrations, others, suites)
 
 
 class World:

@@ -13,6 +13,7 @@
 mod faults;
 mod pgbench;
 mod postgres;
+pub mod program;
 pub mod raw;
 mod scrape;
 mod sidecar;
