@@ -65,6 +65,9 @@ pub enum Command {
     /// Make the application's role, database and schema where they are absent, and say what was done
     #[command(after_help = INIT_EXAMPLE)]
     Init(InitArgs),
+    /// Run, undo and look at migrations, one run at a time across all machines
+    #[command(after_help = MIGRATE_EXAMPLE)]
+    Migrate(MigrateArgs),
     /// Print a connection URL in every other form, its password masked
     #[command(after_help = URI_EXAMPLE)]
     Uri(UriArgs),
@@ -98,6 +101,15 @@ Role, password and database are taken from the first of these that has them, eac
 poolwatch-user, -password, -db, then letta-user, -password, -db in /run/secrets and /var/run/secrets; POSTGRES_USER,
 POSTGRES_PASSWORD, POSTGRES_DB (or the file that NAME_FILE names); upstream.url; \"letta\". docs/init.md has the whole.
 It connects as init.url says, a superuser or a role with CREATEROLE and CREATEDB, else as upstream.url does.";
+
+const MIGRATE_EXAMPLE: &str = "\
+Example:
+  poolwatch migrate up --upstream-url postgresql://app@127.0.0.1/app --source migrations
+  poolwatch migrate status --json
+  poolwatch migrate run -- alembic upgrade head
+
+It connects as migrate.url says, else as upstream.url does: straight to PostgreSQL, not through a pooler.
+docs/migrate.md has the whole.";
 
 const URI_EXAMPLE: &str = "\
 Example:
@@ -192,6 +204,107 @@ impl InitArgs {
         }));
         Sources::of_process(self.settings.config.clone(), arguments)
     }
+}
+
+/// `poolwatch migrate …`
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub command: MigrateCommand,
+    /// The directory of scripts: VERSION_NAME.up.sql and .down.sql, or VERSION_NAME.sql
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIRECTORY",
+        default_value = "migrations"
+    )]
+    pub source: PathBuf,
+    /// How long to wait for a server that does not answer yet
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration, default_value = "60s")]
+    pub wait: Duration,
+    /// How long to wait for another run to end
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration, default_value = "10m")]
+    pub run_timeout: Duration,
+    /// Print one JSON document
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// A settings file (TOML); a later one wins over an earlier one
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Vec<PathBuf>,
+    /// The PostgreSQL server (upstream.url)
+    #[arg(long, global = true, value_name = "URL")]
+    pub upstream_url: Option<String>,
+    /// Any setting; docs/settings.md lists them
+    #[arg(long, global = true, value_name = "SECTION.KEY=VALUE", value_parser = assignment)]
+    pub set: Vec<Assignment>,
+}
+
+impl MigrateArgs {
+    /// Where to read the settings from.
+    pub fn sources(&self) -> Sources {
+        let settings = SettingsArgs {
+            config: self.config.clone(),
+            upstream_url: self.upstream_url.clone(),
+            set: self.set.clone(),
+            ..SettingsArgs::default()
+        };
+        settings.sources()
+    }
+}
+
+/// What `migrate` does.
+#[derive(Debug, Subcommand)]
+pub enum MigrateCommand {
+    /// Run what is pending
+    #[command(after_help = "Example:\n  poolwatch migrate up --to 20260101120000")]
+    Up {
+        /// The last version to run
+        #[arg(long, value_name = "VERSION")]
+        to: Option<i64>,
+        /// Change nothing; say what would be run
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Undo the newest, or several
+    #[command(after_help = "Example:\n  poolwatch migrate down --steps 2")]
+    Down {
+        /// The version to stop at, which stays; 0 undoes all
+        #[arg(long, value_name = "VERSION", conflicts_with = "steps")]
+        to: Option<i64>,
+        /// How many to undo
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        steps: usize,
+        /// Change nothing; say what would be undone
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Show where the database stands: every version, Alembic's too, and indexes that are invalid
+    #[command(after_help = "Example:\n  poolwatch migrate status --json")]
+    Status,
+    /// Show what was run, when, and for how long
+    #[command(after_help = "Example:\n  poolwatch migrate history")]
+    History,
+    /// Make the files of a new migration, in pairs where the last one is a pair
+    #[command(after_help = "Example:\n  poolwatch migrate new add_orders --source db/migrations")]
+    New {
+        /// Its name: letters, digits and _
+        name: String,
+    },
+    /// Find versions that are divergent, missing, duplicate or out of order
+    #[command(after_help = "Example:\n  poolwatch migrate check --offline")]
+    Check {
+        /// Look at the directory alone
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Run any other tool under the same lock, with DATABASE_URL set to the direct connection
+    #[command(after_help = "Example:\n  poolwatch migrate run -- alembic upgrade head")]
+    Run {
+        /// The program and its arguments
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<std::ffi::OsString>,
+    },
 }
 
 /// `poolwatch uri …`
@@ -322,7 +435,7 @@ mod tests {
     #[test]
     fn each_help_shows_an_example_that_parses() {
         let all = commands(&Cli::command());
-        assert!(all.len() >= 8);
+        assert!(all.len() >= 16);
         for mut command in all {
             let help = command.render_long_help().to_string();
             let (_, examples) = help

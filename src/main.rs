@@ -36,6 +36,7 @@ fn run(command: Command) -> anyhow::Result<Exit> {
             let sources = arguments.sources();
             ops::init::run(&arguments, &sources, &mut stdout(), &mut stderr())
         }
+        Command::Migrate(arguments) => ops::migrate::run(&arguments, &mut stdout(), &mut stderr()),
         Command::Uri(arguments) => {
             ops::uri::run(&arguments, &mut stdin(), &mut stdout(), &mut stderr())
         }

@@ -38,7 +38,7 @@ pub use load::{Loaded, load};
 pub use origin::Origin;
 pub use problem::{Problem, Problems, Wrong};
 pub use settings::{
-    Auth, Http, Init, Limits, Listen, Log, Pool, Settings, Shutdown, Threads, Upstream,
+    Auth, Http, Init, Limits, Listen, Log, Migrate, Pool, Settings, Shutdown, Threads, Upstream,
 };
 pub use sources::{Argument, ReadFile, Sources};
 pub use table::{DropIn, ROWS, Row, Rule};

@@ -32,6 +32,8 @@ pub struct Settings {
     pub log: Log,
     /// What `poolwatch init` makes.
     pub init: Init,
+    /// How `poolwatch migrate` goes about it.
+    pub migrate: Migrate,
 }
 
 /// `upstream.*`
@@ -277,4 +279,23 @@ pub struct Init {
     pub vector: VectorMode,
     pub drop_public: DropPublic,
     pub sidecar: bool,
+}
+
+/// `migrate.*`
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "ROWS has the meaning of every key, once")]
+pub struct Migrate {
+    pub url: Option<Dsn>,
+    pub lock_timeout: Duration,
+    pub statement_timeout: Option<Duration>,
+}
+
+impl Default for Migrate {
+    fn default() -> Self {
+        Self {
+            url: None,
+            lock_timeout: Duration::from_secs(10),
+            statement_timeout: None,
+        }
+    }
 }

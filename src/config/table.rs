@@ -128,6 +128,7 @@ macro_rules! row {
     (@ restart) => { false };
     (@secret upstream url) => { true };
     (@secret init url) => { true };
+    (@secret migrate url) => { true };
     (@secret $section:ident $key:ident) => { false };
 }
 
@@ -471,5 +472,26 @@ pub static ROWS: &[Row] = &[
         restart,
         [],
         "Whether poolwatch init also makes what poolwatch itself uses: the role poolwatch, a member of pg_monitor, and its schema of that name."
+    ),
+    row!(
+        migrate.url,
+        "URL",
+        restart,
+        [],
+        "As whom poolwatch migrate connects, straight to PostgreSQL. Empty means as upstream.url says."
+    ),
+    row!(
+        migrate.lock_timeout,
+        "duration",
+        restart,
+        [],
+        "How long a statement of a migration waits for each lock that others hold (PostgreSQL's lock_timeout). A migration that did not get one is rolled back and begun again, up to five times. 0s means for ever."
+    ),
+    row!(
+        migrate.statement_timeout,
+        "duration | off",
+        restart,
+        [],
+        "How long a script of a migration may run (PostgreSQL's statement_timeout)."
     ),
 ];

@@ -24,6 +24,7 @@ mod init_script;
 mod init_trouble;
 mod launcher;
 mod limits;
+mod migrate;
 mod network;
 mod parameters;
 mod prepared;

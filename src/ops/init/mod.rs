@@ -20,12 +20,9 @@ use self::apply::Run;
 use self::names::{Given, Names, is_local};
 use self::plan::Wanted;
 use self::report::Report;
-use crate::app::operating_system_user;
 use crate::cli::{Exit, InitArgs};
 use crate::config::{Loaded, Sources, load};
-use crate::control::Config;
-use crate::dsn::Dsn;
-use crate::tls::{ClientTls, TlsFiles};
+use crate::ops::direct::connection;
 
 pub use self::error::InitError;
 pub use self::names::NameError;
@@ -101,9 +98,9 @@ fn initialise(
     };
     report.names = Some(names.clone());
     let local = dsn.hosts.iter().all(|host| is_local(&host.host));
-    let config = match connection(dsn, loaded) {
+    let config = match connection(dsn, settings.upstream.connect_timeout) {
         Ok(config) => config,
-        Err(error) => return Ok(Err(error)),
+        Err(error) => return Ok(Err(error.into())),
     };
     let mut entries = vec![ENTRY.to_owned(), names.database.value.clone()];
     if let Some(database) = settings
@@ -134,22 +131,4 @@ fn initialise(
         .enable_all()
         .build()?;
     Ok(runtime.block_on(run.run(report)))
-}
-
-/// How to connect; the database is the first that there is.
-fn connection(dsn: &Dsn, loaded: &Loaded) -> Result<Config, InitError> {
-    let files = TlsFiles {
-        root: dsn.ssl_root_cert.clone(),
-        certificate: dsn.ssl_cert.clone(),
-        key: dsn.ssl_key.clone(),
-    };
-    let limit = loaded.settings.upstream.connect_timeout;
-    Ok(Config {
-        hosts: dsn.hosts.clone(),
-        user: dsn.user.clone().unwrap_or_else(operating_system_user),
-        password: dsn.password.clone(),
-        database: ENTRY.to_owned(),
-        tls: ClientTls::new(dsn.ssl_mode, &files)?,
-        connect_timeout: dsn.connect_timeout.map_or(limit, |own| own.min(limit)),
-    })
 }
