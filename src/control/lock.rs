@@ -32,6 +32,8 @@ pub struct Holder {
     pub address: Option<String>,
     /// Since when it is connected, in seconds: it cannot have had the lock for longer.
     pub connected_seconds: Option<i64>,
+    /// Whose locks it waits for itself.
+    pub waits_for: Option<String>,
 }
 
 impl fmt::Display for Holder {
@@ -48,6 +50,9 @@ impl fmt::Display for Holder {
         }
         if let Some(seconds) = self.connected_seconds {
             write!(f, ", connected for {seconds}s")?;
+        }
+        if let Some(others) = &self.waits_for {
+            write!(f, ", itself waiting for {others}")?;
         }
         Ok(())
     }
@@ -95,7 +100,7 @@ impl Session {
             if rows.first().is_some_and(|row| row.get(0)) {
                 return self.confirm(key).await;
             }
-            let holder = self.holder(key).await?;
+            let holder = self.lock_holder(key).await?;
             if let Some(holder) = &holder
                 && told != Some(holder.pid)
             {
@@ -123,7 +128,11 @@ impl Session {
         }
     }
 
-    async fn holder(&self, key: i64) -> Result<Option<Holder>, tokio_postgres::Error> {
+    /// Who has the lock now.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn lock_holder(&self, key: i64) -> Result<Option<Holder>, tokio_postgres::Error> {
         let rows = self.query_typed(WHO, &[(&key, Type::INT8)]).await?;
         Ok(rows.first().map(|row| Holder {
             pid: row.get(0),
@@ -131,6 +140,7 @@ impl Session {
             application: row.get(2),
             address: row.get(3),
             connected_seconds: row.get(4),
+            waits_for: row.get(5),
         }))
     }
 }
@@ -138,7 +148,9 @@ impl Session {
 /// The two halves of a key of 64 bits stand in two columns (PostgreSQL, "pg_locks").
 const WHO: &str = "\
 SELECT l.pid, a.usename::text, a.application_name, pg_catalog.host(a.client_addr), \
-  EXTRACT(epoch FROM pg_catalog.clock_timestamp() - a.backend_start)::int8 \
+  EXTRACT(epoch FROM pg_catalog.clock_timestamp() - a.backend_start)::int8, \
+  (SELECT pg_catalog.string_agg(pg_catalog.format('process %s, user \"%s\", application \"%s\"', b.pid, b.usename, b.application_name), '; ') \
+    FROM pg_catalog.pg_stat_activity b WHERE b.pid = ANY (pg_catalog.pg_blocking_pids(l.pid))) \
 FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid) \
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 \
   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \

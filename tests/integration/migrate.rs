@@ -472,6 +472,34 @@ async fn a_run_that_is_killed_leaves_nothing_half_done() {
 }
 
 #[tokio::test]
+async fn a_run_under_way_is_shown_with_whom_it_waits_for() {
+    let project = Project::new(&ORDERS).await;
+    project.migrate(&["up", "--to", "1"]).await.expect(0);
+    let holder = project.database.connect().await;
+    holder
+        .batch_execute("SET application_name TO 'the report'; BEGIN; SELECT * FROM orders")
+        .await
+        .unwrap();
+    let pid = value(&holder, "SELECT pg_backend_pid()::text").await;
+    let idle = project.migrate(&["status"]).await.expect(0);
+    assert!(!idle.out.contains("under way"), "{}", idle.out);
+    let waiting = tokio::spawn(run(project.command(&["up"])));
+    let told =
+        format!("itself waiting for process {pid}, user \"postgres\", application \"the report\"");
+    eventually(LIMIT, || async {
+        let status = project.migrate(&["status"]).await.expect(0);
+        status.out.contains("a run is under way: process") && status.out.contains(&told)
+    })
+    .await;
+    let status = project.migrate(&["status", "--json"]).await.expect(0);
+    let document: Value = serde_json::from_str(&status.out).unwrap();
+    assert!(document["running"]["seconds"].is_i64(), "{}", status.out);
+    holder.batch_execute("COMMIT").await.unwrap();
+    waiting.await.unwrap().expect(0);
+    assert_eq!(project.states().await, "1 applied, 2 applied");
+}
+
+#[tokio::test]
 async fn alembic_is_shown() {
     let project = Project::new(&ORDERS).await;
     let client = project.database.connect().await;

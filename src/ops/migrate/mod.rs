@@ -6,7 +6,7 @@ mod report;
 use std::io::Write;
 use std::time::Duration;
 
-use self::report::{Ran, Report};
+use self::report::{Ran, Report, Running};
 use crate::cli::{Exit, MigrateArgs, MigrateCommand};
 use crate::config::{Problems, Settings, ValueError, Wrong, load};
 use crate::control::{Holder, LOCK, Session};
@@ -168,6 +168,16 @@ async fn look(
         Err(error) => return Err(error.into()),
     };
     state(session, &directory, report).await?;
+    let holder = session
+        .lock_holder(LOCK)
+        .await
+        .map_err(MigrateError::Table)?;
+    report.running = holder.map(|holder| Running {
+        pid: holder.pid,
+        who: holder.to_string(),
+        seconds: holder.connected_seconds,
+        waits_for: holder.waits_for,
+    });
     match arguments.command {
         MigrateCommand::Up { to, .. } => {
             report.planned = report

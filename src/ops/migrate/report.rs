@@ -14,10 +14,23 @@ pub(super) struct Ran {
     pub(super) seconds: f64,
 }
 
+/// Another run.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Running {
+    pub(super) pid: i32,
+    /// Who it is, in words.
+    pub(super) who: String,
+    pub(super) seconds: Option<i64>,
+    /// Whose locks it waits for.
+    pub(super) waits_for: Option<String>,
+}
+
 /// All there is to tell.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Report {
     pub(super) stands_at: Option<i64>,
+    /// The run that holds the lock, where it is not ours.
+    pub(super) running: Option<Running>,
     pub(super) ran: Vec<Ran>,
     pub(super) planned: Vec<String>,
     pub(super) created: Vec<String>,
@@ -115,6 +128,9 @@ impl Report {
                 "the database stands at version {version}, {pending} pending"
             )?,
             None => writeln!(out, "no migration is applied, {pending} pending")?,
+        }
+        if let Some(running) = &self.running {
+            writeln!(out, "a run is under way: {}", running.who)?;
         }
         match self.alembic.as_slice() {
             [] => Ok(()),
