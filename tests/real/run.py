@@ -22,6 +22,7 @@ import drivers
 import figures
 import initialise
 import migrations
+import onward
 import others
 import outages
 import postgres18
@@ -30,7 +31,7 @@ import suites
 import terminals
 from harness import Postgres, Sidecar
 
-PARTS = (commands, initialise, drivers, figures, outages, postgres18, terminals, asynchronous, psycopgs, migrations, others, suites)
+PARTS = (commands, initialise, drivers, figures, outages, postgres18, terminals, asynchronous, psycopgs, migrations, onward, others, suites)
 
 
 class World:
