@@ -62,10 +62,10 @@ impl fmt::Display for Holder {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Somebody else has it, and went on having it.
-    #[error("another run has the lock and did not end within {waited:.0?}: {}", holder.as_ref().map_or("who, cannot be seen".to_owned(), Holder::to_string))]
+    #[error("another run has the lock and did not end within {waited:.0?}: {}", holder.as_ref().map_or("who, cannot be seen".to_owned(), ToString::to_string))]
     Held {
         /// Who.
-        holder: Option<Holder>,
+        holder: Option<Box<Holder>>,
         /// For how long it was waited.
         waited: Duration,
     },
@@ -109,6 +109,7 @@ impl Session {
             }
             let waited = began.elapsed();
             if waited >= limit {
+                let holder = holder.map(Box::new);
                 return Err(LockError::Held { holder, waited });
             }
             tokio::time::sleep(pause.min(limit - waited)).await;
