@@ -32,6 +32,7 @@ mod pipeline;
 mod refuse;
 mod relay;
 mod replication;
+mod rewriting;
 mod server_side;
 mod session;
 mod sharing;

@@ -1,6 +1,7 @@
 //! The look at what a server sends: which reply it is, whether it is the client's, and when the server is done.
 
 use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::pins::Pins;
@@ -10,7 +11,7 @@ use super::wording::{STALE_PLAN, own_name};
 use crate::backend::{Server, TxStatus};
 use crate::clients::{ClientGuard, ClientState};
 use crate::metrics::{Phase, PinReason, PoolMetrics, ProxyMetrics};
-use crate::pgwire::{FrameError, HEADER, Header, backend as tag};
+use crate::pgwire::{FrameError, HEADER, Header, backend, backend as tag};
 
 /// What a server sent that makes no sense; its connection cannot be used any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -69,12 +70,13 @@ impl Traffic {
                 return Ok(Scanned::All);
             }
             let reply = self.pipeline.on_server(header.tag);
-            if self.first_reply.is_none() && !is_asynchronous(header.tag) {
+            let hidden = hides(reply, header.tag);
+            if self.first_reply.is_none() && hidden.is_none() && !is_asynchronous(header.tag) {
                 self.first_reply = Some(told.now);
             }
             let instead = self.told_instead(reply, header, server);
             let scanned = self.on_reply(reply, header, server, told)?;
-            if let Some(hidden) = hides(reply, header.tag) {
+            if let Some(hidden) = hidden {
                 self.hide(header, hidden, server);
                 continue;
             }
@@ -341,9 +343,7 @@ fn hides(reply: Reply, tag: u8) -> Option<Option<Hidden>> {
             Some(None)
         }
         Reply::CopyParameters => Some(Some(Hidden::Parameters)),
-        Reply::CopyDescribed if tag == crate::pgwire::backend::NO_DATA => {
-            Some(Some(Hidden::NoColumns))
-        }
+        Reply::CopyDescribed if tag == backend::NO_DATA => Some(Some(Hidden::NoColumns)),
         Reply::CopyDescribed => Some(Some(Hidden::Columns)),
         _ => None,
     }
