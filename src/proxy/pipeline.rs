@@ -136,6 +136,8 @@ pub(super) struct Failure {
     pub(super) stale: Option<Stale>,
     /// What failed is a Parse of a name.
     pub(super) naming: bool,
+    /// What failed, as [`Pipeline::next`] numbered it.
+    pub(super) number: u64,
 }
 
 /// What failed because it was to fail.
@@ -151,6 +153,8 @@ pub(super) enum Stale {
 #[derive(Debug, Default)]
 pub(super) struct Pipeline {
     owed: VecDeque<(Owed, Instant)>,
+    /// How many were owed before these.
+    taken: u64,
     /// The server skips everything until a Sync that was not sent yet.
     skipping: bool,
     /// The server takes COPY data, and the end of it was not sent yet.
@@ -214,6 +218,12 @@ impl Pipeline {
         self.queries > 0
     }
 
+    /// The number of what will be owed next. (Syncs that a COPY has PostgreSQL ignore are not counted after all.)
+    #[inline]
+    pub(super) fn next(&self) -> u64 {
+        self.taken + self.owed.len() as u64 + 1
+    }
+
     #[inline]
     fn push(&mut self, message: Owed, sent: Instant) {
         self.ready += usize::from(message.ends_ready());
@@ -224,6 +234,7 @@ impl Pipeline {
     #[inline]
     fn pop(&mut self) -> Option<(Owed, Instant)> {
         let popped = self.owed.pop_front()?;
+        self.taken += 1;
         self.ready -= usize::from(popped.0.ends_ready());
         self.queries -= usize::from(popped.0 == Owed::Query);
         Some(popped)
@@ -408,6 +419,7 @@ impl Pipeline {
                 _ => None,
             },
             naming: matches!(head, Some(Owed::ParseNamed | Owed::ParseShared)),
+            number: self.taken + 1,
             ..Failure::default()
         };
         match head {

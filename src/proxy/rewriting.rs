@@ -163,8 +163,7 @@ impl Traffic {
             }
             Some(Entry::Shared(shared)) => match place_of(shared, copies) {
                 Some(place) => {
-                    self.sharing.uses += 1;
-                    shared.used = self.sharing.uses;
+                    shared.used = self.pipeline.next();
                     if request == Request::Bind && may_deallocate(shared.statement.asked()) {
                         self.dropping = Dropping::Sent;
                     }

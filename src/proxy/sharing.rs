@@ -45,8 +45,6 @@ pub(super) struct Sharing {
     pub(super) reader: DescriptionReader,
     /// The variant that a client wanted and that cannot be had any more.
     pub(super) stale: Option<u64>,
-    /// How often a shared statement was used.
-    pub(super) uses: u64,
     /// The variant whose use was refused for that last.
     pub(super) refused: Option<Arc<Variant>>,
 }
@@ -97,7 +95,6 @@ impl Sharing {
             closing: VecDeque::new(),
             reader: DescriptionReader::default(),
             stale: None,
-            uses: 0,
             refused: None,
         }
     }

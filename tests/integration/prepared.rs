@@ -68,6 +68,9 @@ async fn errors_speak_of_the_clients_names() {
         prepare("twin", "SELECT $1::int"),
         use_of("twin", &[]),
         use_of("a", &[]),
+        // Both before an answer.
+        [use_of("twin", &[]), use_of("a", &["1"])].concat(),
+        [use_of("a", &["1"]), use_of("twin", &[]), use_of("a", &[])].concat(),
         // 26000
         use_of("nobody", &[]),
         [describe(b'S', "nobody"), sync()].concat(),
