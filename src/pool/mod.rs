@@ -17,7 +17,7 @@ mod guard;
 mod knobs;
 mod lease;
 mod outline;
-mod outside;
+mod room;
 mod shared;
 mod shelf;
 mod slots;
@@ -37,7 +37,7 @@ pub use config::{Config, ConfigError};
 pub use error::{CheckoutError, StillHeld};
 pub use event::{CloseReason, Observer, Outcome, PoolEvent, PrePing, Unobserved};
 pub use guard::Checkout;
-pub use outside::Outside;
+pub use room::Outside;
 pub use status::Status;
 
 use shared::Shared;

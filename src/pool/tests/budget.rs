@@ -134,8 +134,15 @@ async fn a_connection_outside_the_pools_has_a_room_too() {
     // Waits that are given up leave the queue in order, whether their room was made or not.
     let mut waiting = Box::pin(b.outside());
     assert!(poll!(&mut waiting).is_pending());
-    assert_eq!(budget.taken_and_waiting(), (2, 1));
+    assert_eq!(
+        (b.status().waiting, budget.taken_and_waiting()),
+        (1, (2, 1))
+    );
     drop(waiting);
+    assert_eq!(
+        (b.status().waiting, budget.taken_and_waiting()),
+        (0, (2, 0))
+    );
     let mut waiting = Box::pin(b.outside());
     assert!(poll!(&mut waiting).is_pending());
     drop((outside, waiting));
@@ -149,6 +156,10 @@ async fn a_connection_outside_the_pools_has_a_room_too() {
     assert_eq!((a.status().idle, budget.taken_and_waiting()), (0, (2, 0)));
     drop((rest, last));
     assert_eq!(budget.taken_and_waiting(), (0, 0));
+    // Room or not, a closed pool opens nothing more.
+    a.close();
+    let refused = a.outside().await.unwrap_err();
+    assert!(matches!(refused, CheckoutError::Closed), "{refused:?}");
 }
 
 #[tokio::test(start_paused = true)]
