@@ -19,6 +19,7 @@ import traceback
 import asynchronous
 import commands
 import drivers
+import fetching
 import figures
 import migrations
 import others
@@ -29,7 +30,7 @@ import suites
 import terminals
 from harness import Postgres, Sidecar
 
-PARTS = (commands, drivers, figures, outages, postgres18, terminals, asynchronous, psycopgs, migrations, others, suites)
+PARTS = (commands, fetching, drivers, figures, outages, postgres18, terminals, asynchronous, psycopgs, migrations, others, suites)
 
 
 class World:
