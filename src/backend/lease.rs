@@ -95,6 +95,11 @@ impl Lease {
         &self.checkout
     }
 
+    /// Whether the server was opened by this very checkout.
+    pub fn fresh(&self) -> bool {
+        self.checkout.fresh()
+    }
+
     /// Returns a server that is idle, with nothing owed and no state left.
     #[inline]
     pub fn give_back(mut self) {

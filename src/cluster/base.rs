@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::backend::{QueryError, Server};
+use crate::backend::{Parameters, QueryError, Server};
 use crate::pgwire::StartupParameters;
 
 /// Reported, but not for a client to set.
@@ -128,9 +128,11 @@ fn split_words(text: &str) -> Vec<String> {
 }
 
 impl Base {
-    /// Sets what was asked for on this server and reads how it reports that.
+    /// Sets what was asked for on this server and reads how it reports that. What was not asked for is what servers
+    /// begin with now, which this one may not have done.
     pub(super) async fn establish(
         server: &mut Server,
+        defaults: &Parameters,
         requested: &[(String, String)],
         limit: Duration,
     ) -> Result<Self, BaseError> {
@@ -141,8 +143,7 @@ impl Base {
                 .find(|(key, _)| key.eq_ignore_ascii_case(name))
                 .map(|(_, value)| value.clone())
         };
-        let tracked: Vec<_> = server
-            .initial_parameters()
+        let tracked: Vec<_> = defaults
             .iter()
             .filter(|(name, _)| !NOT_SETTABLE.contains(name))
             .map(|(name, initial)| {
@@ -232,6 +233,14 @@ impl Base {
     #[inline]
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Whether a server is what the set says of it, in what no client can set.
+    pub(super) fn describes(&self, server: &Server) -> bool {
+        self.reported
+            .iter()
+            .filter(|(name, _)| NOT_SETTABLE.contains(&name.as_str()))
+            .all(|(name, value)| server.parameters().get(name) == Some(value))
     }
 
     /// What the client is told at login.

@@ -1,6 +1,7 @@
 //! One pool per (user, database) of the upstream, made on demand.
 
 mod base;
+mod bases;
 mod pool;
 mod pools;
 

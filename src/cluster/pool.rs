@@ -1,23 +1,15 @@
 //! One pool with what belongs to it: its name, its metrics, and the parameter sets of its clients.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use super::base::{Base, BaseError, requested};
-use crate::backend::{Lease, Server, ServerError, ServerManager, Statements, Target};
+use super::bases::{Bases, Requested};
+use crate::backend::{Lease, ServerError, ServerManager, Statements, Target};
 use crate::error::{Class, ClientError, chain};
 use crate::metrics::PoolMetrics;
 use crate::pgwire::{ServerMessage, StartupParameters};
 use crate::pool::{CheckoutError, Pool};
-
-/// Distinct parameter sets that are remembered. An application has a handful; beyond this they are worked out again.
-const BASES: usize = 1_000;
-
-/// What a client asked for: names and values in its order.
-type Requested = Vec<(String, String)>;
 
 /// A pool of servers for one user in one database.
 #[derive(Debug)]
@@ -30,7 +22,7 @@ pub struct PoolHandle {
     /// The prepared statements that its clients share.
     pub statements: Statements,
     target: Target,
-    bases: Mutex<HashMap<Requested, Arc<Base>>>,
+    bases: Bases,
 }
 
 /// Why there is no server for a request.
@@ -97,7 +89,7 @@ impl PoolHandle {
             metrics,
             statements: Statements::default(),
             target,
-            bases: Mutex::default(),
+            bases: Bases::default(),
         }
     }
 
@@ -131,17 +123,18 @@ impl PoolHandle {
         limit: Duration,
     ) -> Result<(Arc<Base>, Option<Lease>), CheckoutFailure> {
         let wanted = requested(parameters)?;
-        let known = self.bases.lock().get(&wanted).cloned();
+        let generation = self.pool.generation();
+        let known = self.bases.known(&wanted, generation);
         if let Some(base) = known.as_ref().filter(|base| !base.leaves_state()) {
             return Ok((base.clone(), None));
         }
         let mut lease = self.checkout().await?;
         let base = match known {
             Some(base) => {
-                base.align(lease.server(), limit).await?;
+                self.align(&base, &mut lease, limit).await?;
                 base
             }
-            None => self.remember(wanted, lease.server(), limit).await?,
+            None => self.establish(wanted, &mut lease, limit).await?,
         };
         if !base.leaves_state() {
             lease.server().mark_idle();
@@ -152,18 +145,34 @@ impl PoolHandle {
         Ok((base, Some(lease)))
     }
 
-    async fn remember(
+    /// Gives a server a client's parameters.
+    ///
+    /// # Errors
+    /// See [`BaseError`]; the server must not be used then.
+    pub async fn align(
         &self,
-        wanted: Vec<(String, String)>,
-        server: &mut Server,
+        base: &Base,
+        lease: &mut Lease,
+        limit: Duration,
+    ) -> Result<(), BaseError> {
+        self.bases.look(lease, Some(base));
+        base.align(lease.server(), limit).await
+    }
+
+    async fn establish(
+        &self,
+        wanted: Requested,
+        lease: &mut Lease,
         limit: Duration,
     ) -> Result<Arc<Base>, BaseError> {
-        let base = Arc::new(Base::establish(server, &wanted, limit).await?);
-        let mut bases = self.bases.lock();
-        if bases.len() >= BASES {
-            bases.clear();
-        }
-        bases.insert(wanted, base.clone());
+        // The checkout may have found that the pool's servers are gone.
+        let generation = self.pool.generation();
+        self.bases.known(&wanted, generation);
+        self.bases.look(lease, None);
+        let defaults = self.bases.defaults(lease.server_ref().initial_parameters());
+        let base = Base::establish(lease.server(), &defaults, &wanted, limit).await?;
+        let base = Arc::new(base);
+        self.bases.remember(wanted, &base, generation);
         Ok(base)
     }
 }

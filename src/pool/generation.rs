@@ -25,8 +25,13 @@ impl Generation {
         self.clock.fetch_add(1, AcqRel) + 1
     }
 
+    /// The birth from which on connections are good.
+    pub(super) fn mark(&self) -> u64 {
+        self.invalid_before.load(Acquire)
+    }
+
     pub(super) fn is_stale(&self, born: u64) -> bool {
-        born < self.invalid_before.load(Acquire)
+        born < self.mark()
     }
 
     pub(super) fn is_retired(&self, born: u64) -> bool {

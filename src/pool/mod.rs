@@ -158,6 +158,11 @@ impl<M: bb8::ManageConnection> Pool<M> {
         self.shared.tell(PoolEvent::Invalidated);
     }
 
+    /// Changes whenever connections that were open are declared stale, by a disconnect or by [`invalidate`](Self::invalidate).
+    pub fn generation(&self) -> u64 {
+        self.shared.keeper.generation.mark()
+    }
+
     /// Ends the pool: checkouts waiting and to come fail, idle connections are closed, and those in use when they
     /// come back.
     pub fn close(&self) {

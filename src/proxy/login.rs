@@ -240,7 +240,7 @@ async fn first_lease(
         return Ok((base, held));
     }
     let mut lease = pool.checkout().await?;
-    base.align(lease.server(), limit).await?;
+    pool.align(&base, &mut lease, limit).await?;
     Ok((base, Some(lease)))
 }
 

@@ -283,8 +283,8 @@ impl Session {
     /// Gives the server this client's parameters.
     async fn align(&mut self, mut lease: Lease) -> Option<Result<Lease, ()>> {
         match self
-            .base
-            .align(lease.server(), self.context.settings.reset_timeout)
+            .pool
+            .align(&self.base, &mut lease, self.context.settings.reset_timeout)
             .await
         {
             Ok(()) => {

@@ -13,6 +13,7 @@ mod hostile_many;
 mod hostile_server;
 mod launcher;
 mod network;
+mod parameters;
 mod prepared;
 mod reload;
 mod scrape_under_stress;

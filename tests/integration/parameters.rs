@@ -1,0 +1,86 @@
+//! Run-time parameters: what a client set, or logged in with, is what its queries run with and what it is told, on
+//! whichever server; and what PostgreSQL's own defaults become is what the next login is told.
+
+use std::time::Duration;
+
+use crate::bench::Bench;
+use crate::support::eventually;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+const ZONE: &str = "SHOW TimeZone";
+
+#[tokio::test]
+async fn defaults_that_changed_are_told_once_the_pool_has_new_servers() {
+    let bench = Bench::new().await;
+    let mut direct = bench.direct().await;
+    let before = bench.pooled().await;
+    let old = before.reported("TimeZone").expect("it is reported");
+    assert_ne!(old, "Asia/Tokyo");
+    let database = &bench.database.name;
+    direct
+        .rows(&format!(
+            "ALTER DATABASE \"{database}\" SET timezone = 'Asia/Tokyo'"
+        ))
+        .await;
+    // Its server goes, as in a restart or a failover.
+    direct
+        .rows(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE datname = '{database}' AND pid <> pg_backend_pid()"
+        ))
+        .await;
+    let mut before = before;
+    eventually(LIMIT, || async {
+        let scrape = bench.sidecar.scrape().await;
+        let invalid = scrape.sum("poolwatch_pool_invalidations_total", &[]) > 0.0;
+        if !invalid {
+            bench.pooled().await.rows("SELECT 1").await;
+        }
+        invalid
+    })
+    .await;
+    let mut after = bench.pooled().await;
+    assert_eq!(after.reported("TimeZone").as_deref(), Some("Asia/Tokyo"));
+    assert_eq!(after.value(ZONE).await, "Asia/Tokyo");
+    // On a direct connection a session keeps what it was told.
+    assert_eq!(before.value(ZONE).await, old);
+    assert_eq!(after.value(ZONE).await, "Asia/Tokyo");
+}
+
+#[tokio::test]
+async fn a_server_that_is_opened_with_other_defaults_is_what_the_next_login_sees() {
+    let bench = Bench::with(&[("POOLWATCH_POOL__SIZE", "2")]).await;
+    let mut direct = bench.direct().await;
+    let (mut one, mut two) = (bench.pooled().await, bench.pooled().await);
+    one.rows("BEGIN").await;
+    let old = one.value(ZONE).await;
+    let database = &bench.database.name;
+    direct
+        .rows(&format!(
+            "ALTER ROLE postgres IN DATABASE \"{database}\" SET timezone = 'Asia/Tokyo'"
+        ))
+        .await;
+    // A second server is opened now.
+    assert_eq!(
+        two.value(ZONE).await,
+        old,
+        "a session keeps what it was told"
+    );
+    let mut three = bench.pooled().await;
+    assert_eq!(three.reported("TimeZone").as_deref(), Some("Asia/Tokyo"));
+    assert_eq!(three.value(ZONE).await, "Asia/Tokyo");
+    one.rows("COMMIT").await;
+    // Whichever of the two servers they get.
+    for _ in 0..4 {
+        one.rows("BEGIN").await;
+        assert_eq!(three.value(ZONE).await, "Asia/Tokyo");
+        assert_eq!(one.value(ZONE).await, old);
+        one.rows("COMMIT").await;
+        three.rows("BEGIN").await;
+        assert_eq!(one.value(ZONE).await, old);
+        assert_eq!(three.value(ZONE).await, "Asia/Tokyo");
+        three.rows("COMMIT").await;
+    }
+    assert_eq!(bench.pinned().await, 0.0);
+}
