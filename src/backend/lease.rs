@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
 
-use super::{Server, ServerManager, TxStatus};
+use super::{Carried, Server, ServerManager, TxStatus};
 use crate::pgwire::{FrameError, Header, Inbox, backend, frontend};
 use crate::pool::{Checkout, CloseReason};
 
@@ -160,6 +160,7 @@ async fn restore(server: &mut Server, mut remains: Remains) -> Result<(), Restor
     if remains.reset {
         run(server, "DISCARD ALL").await?;
         server.set_applied(0);
+        server.set_carried(Carried::default());
         server.copies().forget();
     }
     Ok(())

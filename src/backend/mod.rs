@@ -25,6 +25,6 @@ pub use error::{ConnectError, HangUp, Phase, QueryError, ServerError};
 pub use lease::{Lease, OpenTransaction, Remains, RestoreError};
 pub use manager::ServerManager;
 pub use parameters::Parameters;
-pub use server::{Server, TxStatus};
+pub use server::{Carried, Server, TxStatus};
 pub use statement::{Statement, Statements, Variant};
 pub use target::{CancelToken, Target};

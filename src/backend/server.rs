@@ -44,6 +44,9 @@ impl TxStatus {
     }
 }
 
+/// Parameters with their values that a server has on a client's account, and does not report.
+pub type Carried = Arc<[(String, String)]>;
+
 /// A connection to PostgreSQL, logged in.
 #[derive(Debug)]
 pub struct Server {
@@ -54,6 +57,8 @@ pub struct Server {
     initial: Parameters,
     /// Which client's parameters it has; 0 is nobody's in particular.
     applied: u64,
+    /// Parameters beyond those it reports that were set for its last client.
+    carried: Carried,
     /// The prepared statements it has for clients to share.
     copies: Copies,
     status: TxStatus,
@@ -81,6 +86,7 @@ impl Server {
             initial: parameters.clone(),
             parameters,
             applied: 0,
+            carried: Carried::default(),
             copies: Copies::default(),
             status: TxStatus::Idle,
             just_answered: false,
@@ -132,6 +138,16 @@ impl Server {
     #[inline]
     pub fn copies(&mut self) -> &mut Copies {
         &mut self.copies
+    }
+
+    /// What it has that it does not report, by a client's login.
+    pub fn carried(&self) -> &Carried {
+        &self.carried
+    }
+
+    /// It has these now.
+    pub fn set_carried(&mut self, carried: Carried) {
+        self.carried = carried;
     }
 
     /// Where it stands.

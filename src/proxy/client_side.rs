@@ -16,7 +16,7 @@ use super::unnamed::KEEP_AT_MOST;
 use crate::backend::Copies;
 use crate::metrics::{PinReason, PoolMetrics};
 use crate::pgwire::{HEADER, Header, cstr};
-use crate::sql::{StateScan, StateWord, deallocated, state_word};
+use crate::sql::deallocated;
 
 /// How far a look came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -38,6 +38,11 @@ impl Session {
     fn give_back(&mut self, mut lease: Lease) {
         let ahead_of_time = self.traffic.from_server.split_off(self.traffic.to_client);
         lease.server().keep_unread(&ahead_of_time);
+        if lease.server().applied() != self.base.id()
+            && let Some(changed) = self.pool.changed(&self.base, lease.server())
+        {
+            self.base = changed;
+        }
         let reset = self.context.settings.reset_always && self.traffic.touched;
         if reset || lease.server().cancels().in_flight() > 0 {
             // Nothing is left to read; what is marked for the client is still to be sent to it.
@@ -61,7 +66,6 @@ impl Session {
         let traffic = &self.traffic;
         let reset = (traffic.pins.any() || self.session_pooling || self.context.settings.reset_always)
                 && traffic.touched
-                || self.base.leaves_state()
                 // Which statements the server has is not known then.
                 || !traffic.sharing.is_quiet();
         // A Sync of ours would commit what the client never did.
