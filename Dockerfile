@@ -2,8 +2,8 @@
 # clean Debian.
 #
 # How it is meant to run: as a sidecar that shares the application's network namespace (a second container of the pod, or
-# `--network container:APP`). It listens on loopback there, which the application reaches and nobody else does. This
-# version trusts whoever reaches the PostgreSQL port, and therefore refuses to listen on other addresses.
+# `--network container:APP`). It listens on loopback there, which the application reaches and nobody else does. Who
+# asks clients for a proof (docs/authentication.md) may listen on other addresses: POOLWATCH_LISTEN__ADDRESS=0.0.0.0:6432.
 #
 #   docker build -t poolwatch .
 #   docker run --network container:app -e POOLWATCH_UPSTREAM__URL=postgresql://app:secret@db/app poolwatch

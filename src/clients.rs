@@ -4,10 +4,12 @@
 //! takes it out of the table. A change of state is one atomic store, because it happens several times a query. The
 //! lock is taken when clients come and go and when somebody looks.
 
-use std::collections::BTreeMap;
+mod pinned;
+
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
@@ -15,6 +17,7 @@ use parking_lot::Mutex;
 use crate::error::{Class, ClientError};
 pub use crate::metrics::ClientState;
 use crate::metrics::{Limit, Metrics, ProxyMetrics};
+pub use pinned::{Pin, PinPlace, Pinned, PinnedSession};
 
 /// Who a client is.
 #[derive(Debug, Clone)]
@@ -47,12 +50,23 @@ impl std::fmt::Debug for ClientAddr {
     }
 }
 
-/// The limit on clients is reached. In PostgreSQL's own words, which drivers and people know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("sorry, too many clients already")]
-pub struct TooManyClients {
-    /// The limit (`listen.max_clients`).
-    pub limit: usize,
+/// A limit on clients is reached. In PostgreSQL's own words, which drivers and people know.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TooManyClients {
+    /// That on all of them.
+    #[error("sorry, too many clients already")]
+    InAll {
+        /// The limit (`listen.max_clients`).
+        limit: usize,
+    },
+    /// That on one user's.
+    #[error("too many connections for role \"{user}\"")]
+    OfUser {
+        /// Who.
+        user: String,
+        /// The limit (`limits.clients_per_user`).
+        limit: usize,
+    },
 }
 
 impl ClientError for TooManyClients {
@@ -61,10 +75,31 @@ impl ClientError for TooManyClients {
     }
 
     fn client_hint(&self) -> Option<String> {
-        Some(format!(
-            "poolwatch serves at most {} clients (listen.max_clients).",
-            self.limit
-        ))
+        Some(match self {
+            TooManyClients::InAll { limit } => {
+                format!("poolwatch serves at most {limit} clients (listen.max_clients).")
+            }
+            TooManyClients::OfUser { limit, .. } => format!(
+                "poolwatch serves at most {limit} clients of one user (limits.clients_per_user)."
+            ),
+        })
+    }
+}
+
+/// How many clients there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// In all.
+    pub in_all: usize,
+    /// Of one user.
+    pub per_user: usize,
+}
+
+impl From<usize> for Limits {
+    /// So many in all, whoever they are.
+    fn from(in_all: usize) -> Self {
+        let per_user = usize::MAX;
+        Self { in_all, per_user }
     }
 }
 
@@ -74,11 +109,17 @@ pub struct Clients(Arc<Table>);
 
 #[derive(Debug)]
 struct Table {
-    /// Live clients by id, and so in the order in which they came.
-    live: Mutex<BTreeMap<u64, Arc<Client>>>,
+    live: Mutex<Live>,
     next_id: AtomicU64,
-    limit: usize,
+    limits: Limits,
     metrics: Arc<ProxyMetrics>,
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    /// By id, and so in the order in which they came.
+    by_id: BTreeMap<u64, Arc<Client>>,
+    by_user: HashMap<String, usize>,
 }
 
 #[derive(Debug)]
@@ -87,8 +128,50 @@ struct Client {
     info: ClientInfo,
     connected: Instant,
     connected_at: SystemTime,
-    /// A [`ClientState`]'s discriminant.
-    state: AtomicU8,
+    /// An [`Activity`], packed. Written by its own session only.
+    activity: AtomicU64,
+}
+
+/// What a client's session does, and how far it has come: what stays the same from one look to the next has lasted since.
+/// So durations can be limited without reading a clock when something begins. The numbers begin anew after 2²⁸.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Activity {
+    /// What the session does.
+    pub state: ClientState,
+    /// Moves on with each change of state, and with each request that ends.
+    pub step: u32,
+    /// Moves on where no transaction is open.
+    pub transaction: u32,
+}
+
+impl Activity {
+    const BITS: u32 = 28;
+    const MASK: u64 = (1 << Self::BITS) - 1;
+
+    fn unpack(word: u64) -> Self {
+        // What was packed is a discriminant, so the index is always inside.
+        let state = usize::try_from(word >> (2 * Self::BITS)).unwrap_or_default();
+        Self {
+            state: ClientState::ALL[state.min(ClientState::COUNT - 1)],
+            step: (word >> Self::BITS & Self::MASK) as u32,
+            transaction: (word & Self::MASK) as u32,
+        }
+    }
+
+    fn pack(self) -> u64 {
+        (self.state as u64) << (2 * Self::BITS)
+            | (u64::from(self.step) & Self::MASK) << Self::BITS
+            | u64::from(self.transaction) & Self::MASK
+    }
+
+    /// The session does this from now on.
+    fn moved(self, state: ClientState, outside: bool) -> Self {
+        Self {
+            state,
+            step: self.step.wrapping_add(1),
+            transaction: self.transaction.wrapping_add(u32::from(outside)),
+        }
+    }
 }
 
 /// A client at the moment somebody looked.
@@ -107,12 +190,12 @@ pub struct ClientSnapshot {
 }
 
 impl Clients {
-    /// An empty table for at most `limit` clients, whose counts by state `metrics` exports.
-    pub fn new(limit: usize, metrics: &Metrics) -> Self {
+    /// An empty table for so many clients at most, whose counts by state `metrics` exports.
+    pub fn new(limits: impl Into<Limits>, metrics: &Metrics) -> Self {
         let clients = Self(Arc::new(Table {
             live: Mutex::default(),
             next_id: AtomicU64::new(1),
-            limit,
+            limits: limits.into(),
             metrics: metrics.proxy(),
         }));
         let watched = clients.clone();
@@ -127,19 +210,20 @@ impl Clients {
     pub fn register(&self, info: ClientInfo) -> Result<ClientGuard, TooManyClients> {
         let table = &self.0;
         let mut live = table.live.lock();
-        if live.len() >= table.limit {
+        if let Some((error, limit)) = table.refusal(&live, &info.user) {
             drop(live);
-            table.metrics.limit_rejected(Limit::Clients);
-            return Err(TooManyClients { limit: table.limit });
+            table.metrics.limit_rejected(limit);
+            return Err(error);
         }
+        *live.by_user.entry(info.user.clone()).or_default() += 1;
         let client = Arc::new(Client {
             id: table.next_id.fetch_add(1, Ordering::Relaxed),
             info,
             connected: Instant::now(),
             connected_at: SystemTime::now(),
-            state: AtomicU8::new(ClientState::Login as u8),
+            activity: AtomicU64::new((ClientState::Login as u64) << (2 * Activity::BITS)),
         });
-        live.insert(client.id, Arc::clone(&client));
+        live.by_id.insert(client.id, Arc::clone(&client));
         drop(live);
         Ok(ClientGuard {
             table: Arc::clone(table),
@@ -149,7 +233,7 @@ impl Clients {
 
     /// How many clients there are.
     pub fn len(&self) -> usize {
-        self.0.live.lock().len()
+        self.0.live.lock().by_id.len()
     }
 
     /// Whether there is none.
@@ -159,13 +243,13 @@ impl Clients {
 
     /// How many may be there at most.
     pub fn limit(&self) -> usize {
-        self.0.limit
+        self.0.limits.in_all
     }
 
     /// How many are in each state, in the order of [`ClientState::ALL`]. They add up to one moment's [`len`](Self::len).
     pub fn counts(&self) -> [usize; ClientState::COUNT] {
         let mut counts = [0; ClientState::COUNT];
-        for client in self.0.live.lock().values() {
+        for client in self.0.live.lock().by_id.values() {
             counts[client.state() as usize] += 1;
         }
         counts
@@ -174,16 +258,33 @@ impl Clients {
     /// All clients, oldest first.
     pub fn snapshot(&self) -> Vec<ClientSnapshot> {
         // Texts are copied after the lock: a client that comes waits for reference counts only.
-        let live: Vec<_> = self.0.live.lock().values().cloned().collect();
+        let live: Vec<_> = self.0.live.lock().by_id.values().cloned().collect();
         live.iter().map(|client| client.snapshot()).collect()
     }
 }
 
+impl Table {
+    fn refusal(&self, live: &Live, user: &str) -> Option<(TooManyClients, Limit)> {
+        let Limits { in_all, per_user } = self.limits;
+        if live.by_id.len() >= in_all {
+            return Some((TooManyClients::InAll { limit: in_all }, Limit::Clients));
+        }
+        let of_user = live.by_user.get(user).copied().unwrap_or_default();
+        let error = TooManyClients::OfUser {
+            user: user.to_owned(),
+            limit: per_user,
+        };
+        (of_user >= per_user).then_some((error, Limit::ClientsPerUser))
+    }
+}
+
 impl Client {
+    fn activity(&self) -> Activity {
+        Activity::unpack(self.activity.load(Ordering::Relaxed))
+    }
+
     fn state(&self) -> ClientState {
-        // What was stored is a discriminant, so the index is always inside.
-        let index = usize::from(self.state.load(Ordering::Relaxed));
-        ClientState::ALL[index.min(ClientState::COUNT - 1)]
+        self.activity().state
     }
 
     fn snapshot(&self) -> ClientSnapshot {
@@ -218,83 +319,61 @@ impl ClientGuard {
 
     /// What the session does from now on. One relaxed store.
     pub fn set_state(&self, state: ClientState) {
-        self.client.state.store(state as u8, Ordering::Relaxed);
+        let outside = !matches!(state, ClientState::Active | ClientState::IdleInTransaction);
+        self.moved(state, outside);
+    }
+
+    /// A request was answered while another is under way already; `outside` says that no transaction is open between.
+    pub fn next_request(&self, outside: bool) {
+        self.moved(self.client.state(), outside);
+    }
+
+    /// What the session does, and how far it has come.
+    pub fn activity(&self) -> Activity {
+        self.client.activity()
+    }
+
+    /// A look at this client from outside its session.
+    pub fn watch(&self) -> ClientWatch {
+        ClientWatch(Arc::clone(&self.client))
+    }
+
+    fn moved(&self, state: ClientState, outside: bool) {
+        let next = self.client.activity().moved(state, outside);
+        self.client.activity.store(next.pack(), Ordering::Relaxed);
+    }
+}
+
+/// A look at one client; it keeps nobody in the table.
+#[derive(Debug, Clone)]
+pub struct ClientWatch(Arc<Client>);
+
+impl ClientWatch {
+    /// The client's id.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// What its session does, and how far it has come.
+    pub fn activity(&self) -> Activity {
+        self.0.activity()
     }
 }
 
 impl Drop for ClientGuard {
     fn drop(&mut self) {
-        let gone = self.table.live.lock().remove(&self.client.id);
+        let mut live = self.table.live.lock();
+        let gone = live.by_id.remove(&self.client.id);
+        if let Some(count) = live.by_user.get_mut(&self.client.info.user) {
+            *count -= 1;
+            if *count == 0 {
+                live.by_user.remove(&self.client.info.user);
+            }
+        }
+        drop(live);
         drop(gone); // frees the texts after the lock
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn info(user: &str) -> ClientInfo {
-        ClientInfo {
-            user: user.to_owned(),
-            database: "app".to_owned(),
-            application_name: String::new(),
-            addr: ClientAddr::Tcp(SocketAddr::from(([192, 0, 2, 7], 4711))),
-        }
-    }
-
-    #[test]
-    fn a_client_is_in_the_table_as_long_as_its_guard() {
-        let clients = Clients::new(10, &Metrics::new());
-        let first = clients.register(info("a")).unwrap();
-        let second = clients.register(info("b")).unwrap();
-        assert!(first.id() < second.id());
-        assert_eq!(clients.len(), 2);
-        drop(first);
-        let left = clients.snapshot();
-        assert_eq!(left.len(), 1);
-        assert_eq!(left[0].info.user, "b");
-        drop(second);
-        assert!(clients.is_empty());
-    }
-
-    #[test]
-    fn counts_follow_the_states() {
-        let clients = Clients::new(10, &Metrics::new());
-        let guards: Vec<_> = ClientState::ALL
-            .iter()
-            .map(|_| clients.register(info("a")).unwrap())
-            .collect();
-        assert_eq!(clients.counts()[ClientState::Login as usize], guards.len());
-        for (guard, state) in guards.iter().zip(ClientState::ALL) {
-            guard.set_state(state);
-        }
-        assert_eq!(clients.counts(), [1; ClientState::COUNT]);
-        let states: Vec<_> = clients.snapshot().iter().map(|c| c.state).collect();
-        assert_eq!(states, ClientState::ALL);
-    }
-
-    #[test]
-    fn the_limit_is_kept_counted_and_told_in_postgresqls_words() {
-        let metrics = Metrics::new();
-        let clients = Clients::new(1, &metrics);
-        let held = clients.register(info("a")).unwrap();
-        let error = clients.register(info("b")).unwrap_err();
-        assert_eq!(error, TooManyClients { limit: 1 });
-        assert_eq!(error.sqlstate(), "53300");
-        assert_eq!(error.client_message(), "sorry, too many clients already");
-        let text = metrics.encode().unwrap();
-        assert!(text.contains("poolwatch_limit_rejections_total{limit=\"clients\"} 1\n"));
-        assert!(text.contains("poolwatch_clients{state=\"login\"} 1\n"));
-        drop(held);
-        assert!(clients.register(info("b")).is_ok());
-    }
-
-    #[test]
-    fn debug_hides_the_address() {
-        let text = format!("{:?}", info("a"));
-        assert!(
-            !text.contains("192.0.2.7") && !text.contains("4711"),
-            "{text}"
-        );
-    }
-}
+mod tests;

@@ -63,6 +63,9 @@ pub enum ControlError {
     /// PostgreSQL answered with an error.
     #[error("PostgreSQL did not answer the question")]
     Query(#[from] tokio_postgres::Error),
+    /// The answer is not one of name and password.
+    #[error("the answer has {0} columns, where a name and a password are wanted")]
+    Columns(usize),
     /// PostgreSQL did not answer in time.
     #[error("no answer within {0:?}")]
     Deadline(Duration),
@@ -117,6 +120,38 @@ impl Control {
         })
     }
 
+    /// The stored password of a user, asked with `query`: its `$1` is the name, its answer a row of name and password.
+    /// `None` where there is no such row, and a password of `None` where it is NULL.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn user_secret(
+        &self,
+        query: &str,
+        user: &str,
+        limit: Duration,
+    ) -> Result<Option<Option<Secret>>, ControlError> {
+        tokio::time::timeout(limit, self.ask_user_secret(query, user))
+            .await
+            .map_err(|_| ControlError::Deadline(limit))?
+    }
+
+    async fn ask_user_secret(
+        &self,
+        query: &str,
+        user: &str,
+    ) -> Result<Option<Option<Secret>>, ControlError> {
+        let client = self.pool.checkout().await?;
+        let Some(row) = client.query_opt(query, &[&user]).await? else {
+            return Ok(None);
+        };
+        if row.len() < 2 {
+            return Err(ControlError::Columns(row.len()));
+        }
+        let (name, secret): (&str, Option<&str>) = (row.try_get(0)?, row.try_get(1)?);
+        Ok((name == user).then(|| secret.map(Secret::from)))
+    }
+
     /// Where it connects to.
     pub fn config(&self) -> &Config {
         &self.config
@@ -130,6 +165,11 @@ impl Control {
     /// The pool at this moment.
     pub fn status(&self) -> Status {
         self.pool.status()
+    }
+
+    /// Closes the connections that are idle now; the next question opens one.
+    pub fn close_idle(&self) {
+        self.pool.close_idle();
     }
 
     /// Closes the pool.

@@ -21,6 +21,8 @@ pub enum Class {
     Rejected,
     /// A limit of ours was reached (clients, pools, message size).
     Limit,
+    /// The client cancelled its own request before it had a connection.
+    Cancelled,
     /// The peer broke the wire protocol.
     Protocol,
     /// poolwatch is starting and cannot serve yet.
@@ -37,13 +39,14 @@ pub enum Class {
 
 impl Class {
     /// All classes, for tables that need a row for each.
-    pub const ALL: [Class; 12] = [
+    pub const ALL: [Class; 13] = [
         Class::PoolTimeout,
         Class::Connect,
         Class::ServerLost,
         Class::Authentication,
         Class::Rejected,
         Class::Limit,
+        Class::Cancelled,
         Class::Protocol,
         Class::Starting,
         Class::Shutdown,
@@ -61,6 +64,7 @@ impl Class {
             Class::Authentication => "authentication",
             Class::Rejected => "rejected",
             Class::Limit => "limit",
+            Class::Cancelled => "cancelled",
             Class::Protocol => "protocol",
             Class::Starting => "starting",
             Class::Shutdown => "shutdown",
@@ -74,6 +78,7 @@ impl Class {
     pub fn sqlstate(self) -> &'static str {
         match self {
             Class::PoolTimeout | Class::Limit => "53300", // too_many_connections
+            Class::Cancelled => "57014",                  // query_canceled
             Class::Connect => "08001", // sqlclient_unable_to_establish_sqlconnection
             Class::ServerLost => "08006", // connection_failure
             Class::Authentication | Class::Rejected => "28000", // invalid_authorization_specification
@@ -90,6 +95,7 @@ impl Class {
         match self {
             Class::PoolTimeout
             | Class::Connect
+            | Class::Cancelled
             | Class::ServerLost
             | Class::Starting
             | Class::Shutdown

@@ -17,8 +17,8 @@ use poolwatch::clients::{ClientAddr, ClientInfo, Clients};
 use poolwatch::error::Class;
 use poolwatch::http::{HttpState, Readiness, serve};
 use poolwatch::metrics::{
-    ClientState, Kind, Limit, LoginOutcome, Metrics, Phase, PinReason, PoolLabels, PoolMetrics,
-    families,
+    AuthFailure, ClientState, Kind, Limit, LoginOutcome, Metrics, Phase, PinReason, PoolLabels,
+    PoolMetrics, families,
 };
 use poolwatch::ops::http_client::get;
 use poolwatch::pool::{self, CloseReason, Observer as _, Outcome, PoolEvent, PrePing};
@@ -143,6 +143,9 @@ fn record_everything(product: &Product, pool: &Arc<PoolMetrics>) {
     LoginOutcome::ALL
         .into_iter()
         .for_each(|outcome| proxy.login(outcome));
+    AuthFailure::ALL
+        .into_iter()
+        .for_each(|reason| proxy.authentication_failed(reason));
     Limit::ALL
         .into_iter()
         .for_each(|limit| proxy.limit_rejected(limit));

@@ -17,13 +17,17 @@ const TABLE: &[(u8, &str, &[&str])] = &[
     (0, "pgwire", &[]),
     (0, "sql", &[]),
     (1, "dsn", &["secret", "error"]),
+    (1, "scram", &["secret"]),
+    (1, "md5", &["secret"]),
     // libpq's sslmode is part of a URL, so dsn holds it.
     (2, "tls", &["dsn", "secret", "error"]),
     (1, "pool", &["error"]),
     (
         3,
         "backend",
-        &["pgwire", "pool", "tls", "secret", "dsn", "error", "tasks"],
+        &[
+            "pgwire", "pool", "tls", "scram", "md5", "secret", "dsn", "error", "tasks",
+        ],
     ),
     (
         3,
@@ -34,7 +38,10 @@ const TABLE: &[(u8, &str, &[&str])] = &[
     (
         4,
         "auth",
-        &["pgwire", "control", "tls", "secret", "metrics", "error"],
+        // What a login reveals or a file holds is what servers are logged in to with: backend's `Credentials`.
+        &[
+            "pgwire", "control", "backend", "tls", "scram", "md5", "secret", "metrics", "error",
+        ],
     ),
     (4, "query", &["sql", "metrics", "error", "tasks"]),
     (4, "clients", &["metrics", "error"]),
@@ -60,7 +67,7 @@ const TABLE: &[(u8, &str, &[&str])] = &[
         "proxy",
         &[
             "auth", "cluster", "clients", "query", "backend", "pool", "pgwire", "sql", "tls",
-            "secret", "metrics", "error", "tasks",
+            "scram", "secret", "metrics", "error", "tasks",
         ],
     ),
     (
@@ -74,6 +81,8 @@ const TABLE: &[(u8, &str, &[&str])] = &[
             "pgwire",
             "sql",
             "dsn",
+            "scram",
+            "md5",
             "tls",
             "pool",
             "backend",

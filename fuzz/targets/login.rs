@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::time::Duration;
 
-use poolwatch::backend::{Server, Target};
+use poolwatch::backend::{Credentials, Protocol, Server, Target};
 use poolwatch::dsn::{HostPort, SslMode};
 use poolwatch::secret::Secret;
 use poolwatch::tls::{ClientTls, TlsFiles};
@@ -63,11 +63,12 @@ fn set() -> (Runtime, TcpListener, Target) {
     let target = Target {
         hosts: vec![HostPort::tcp("127.0.0.1", port)],
         user: "fuzz".to_owned(),
-        password: Some(Secret::new("tr0ub4dor")),
+        credentials: Credentials::password(Some(Secret::new("tr0ub4dor"))),
         database: "fuzz".to_owned(),
         tls: ClientTls::new(SslMode::Disable, &TlsFiles::default()).expect("no TLS"),
         connect_timeout: Duration::from_secs(10),
         startup: Vec::new(),
+        protocol: Protocol::default(),
     };
     (runtime, listener, target)
 }

@@ -12,15 +12,18 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
+use crate::auth::Admission;
 use crate::clients::Clients;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, OwnServers};
 use crate::config::Settings;
 use crate::control::Control;
+use crate::error::chain;
 use crate::http::{self, HttpState, Latch, Readiness};
 use crate::metrics::{Metrics, PoolLabels};
 use crate::proxy::{Bound, Listener, Parts, Proxy};
 use crate::status::{PoolView, Status};
 use crate::tasks::Tasks;
+use crate::tls::ServerTls;
 
 mod parts;
 mod probe;
@@ -48,6 +51,8 @@ pub struct App {
     proxy: Proxy,
     cluster: Cluster,
     control: Control,
+    admission: Admission,
+    tls: ServerTls,
     readiness: Readiness,
 }
 
@@ -79,18 +84,25 @@ impl App {
 
         let metrics = Metrics::new();
         let (sessions, background) = (Tasks::new(), Tasks::new());
-        let clients = Clients::new(parts::max_clients(&settings), &metrics);
+        let clients = Clients::new(parts::client_limits(&settings), &metrics);
         let cluster = Cluster::new(parts::cluster(&settings, &upstream), metrics.clone());
+        let control = parts::control(&upstream, &settings, &metrics)?;
+        let admission = parts::admission(&settings, &upstream, &control, control_path.first())?;
+        let tls = ServerTls::new(&parts::server_files(&settings)?)?;
         let proxy_parts = Parts {
             cluster: cluster.clone(),
             clients,
-            admission: parts::admission(&upstream),
+            admission: admission.clone(),
             metrics: metrics.proxy(),
-            tls: parts::server_tls(&settings)?,
+            tls: tls.clone(),
             tasks: sessions.clone(),
         };
         let proxy = Proxy::new(parts::proxy(&settings), proxy_parts);
-        let control = parts::control(&upstream, &settings, &metrics)?;
+        let own = control.clone();
+        cluster.set_own_servers(OwnServers {
+            database: upstream.database.clone(),
+            close_idle: Arc::new(move || own.close_idle()),
+        });
         let readiness = Readiness::new();
         let app = Self {
             settings: Mutex::new(settings),
@@ -103,11 +115,14 @@ impl App {
             proxy,
             cluster,
             control,
+            admission,
+            tls,
             readiness,
         };
         let upstream_latch = app.readiness.latch("upstream");
         app.serve_http(http_listener, metrics.clone())?;
         app.probe(&metrics, upstream_latch);
+        app.enforce_limits();
         app.accept(listeners);
         Ok(app)
     }
@@ -135,6 +150,7 @@ impl App {
 
     fn status(&self) -> Status {
         let (cluster, control) = (self.cluster.clone(), self.control.clone());
+        let pinned = self.proxy.pinned().clone();
         Status::new(move || {
             let mut pools: Vec<PoolView> = cluster
                 .pools()
@@ -151,6 +167,7 @@ impl App {
             pools.push(parts::control_view(&control));
             pools
         })
+        .with_pinned(move || pinned.snapshot())
     }
 
     fn probe(&self, metrics: &Metrics, latch: Latch) {
@@ -161,6 +178,25 @@ impl App {
             "probe",
             probe.run(self.background.stopping()),
         );
+    }
+
+    fn enforce_limits(&self) {
+        self.sessions.spawn_on(
+            &self.control_path.first(),
+            "limits",
+            self.proxy.clone().enforce_limits(),
+        );
+        let Some(limit) = self.settings.lock().limits.idle_pool else {
+            return;
+        };
+        let (cluster, stopping) = (self.cluster.clone(), self.sessions.stopping());
+        self.sessions
+            .spawn_on(&self.control_path.first(), "idle pools", async move {
+                tokio::select! {
+                    () = stopping => {}
+                    () = cluster.forget_idle(limit) => {}
+                }
+            });
     }
 
     fn accept(&self, listeners: Vec<Listener>) {
@@ -207,8 +243,27 @@ impl App {
                 tracing::warn!(key, old, new, "setting not changed: it needs a restart");
             }
         }
+        self.reload_files(&applied);
         *settings = applied;
         Ok(())
+    }
+
+    /// Reads again what stands in files of its own. What cannot be used leaves what is in use; sessions stay in any case.
+    fn reload_files(&self, settings: &Settings) {
+        self.admission
+            .set_longest_wait(settings.auth.max_failure_delay);
+        match parts::read_users(settings, &self.admission) {
+            Ok(()) => {}
+            Err(error) => tracing::error!(error = chain(&error), "users not read again"),
+        }
+        let files = parts::server_files(settings);
+        match files.and_then(|files| self.tls.reload(&files)) {
+            Ok(true) => tracing::info!("clients are shown another certificate from now on"),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(error = chain(&error), "TLS with clients not changed");
+            }
+        }
     }
 
     /// Stops: not ready, no new connections, idle sessions told so, transactions finished, queries cancelled at the

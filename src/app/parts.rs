@@ -2,20 +2,25 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
+
 use super::{bind_error, control_labels};
-use crate::auth::Admission;
-use crate::backend::{OpenTransaction, Target};
+use crate::auth::{self, Admission, Lookup, Method, Stored, UserlistError, Users};
+use crate::backend::{Credentials, OpenTransaction, Protocol, Target};
+use crate::clients;
 use crate::cluster;
-use crate::config::{PoolMode, ResetOnReturn, ServerReset, Settings};
+use crate::config::{AuthMethod, PoolMode, ResetOnReturn, ServerReset, Settings, TlsVersion};
 use crate::control::{self, Control};
 use crate::dsn::{Dsn, Host, HostPort};
 use crate::metrics::Metrics;
 use crate::pool;
 use crate::proxy::{self, Listener};
+use crate::secret::Secret;
 use crate::status::PoolView;
-use crate::tls::{ClientTls, ServerTls, TlsError, TlsFiles};
+use crate::tls::{ClientTls, MinVersion, ServerFiles, TlsError, TlsFiles};
 
 /// Why poolwatch could not start.
 #[derive(Debug, thiserror::Error)]
@@ -34,12 +39,15 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-    /// An address beyond this machine, which this version must not serve.
+    /// An address beyond this machine, which must not be served without asking for a proof.
     #[error(
-        "{0} is not a loopback address: clients are not authenticated yet, so poolwatch listens on loopback and Unix \
-         sockets only"
+        "{0} is not a loopback address: clients are trusted without a proof (auth.method), so poolwatch listens on \
+         loopback and Unix sockets only"
     )]
     NotLoopback(SocketAddr),
+    /// The file of users cannot be used.
+    #[error(transparent)]
+    Users(#[from] UsersError),
     /// The operating system refused something else.
     #[error("the operating system refused")]
     Io(#[source] io::Error),
@@ -49,6 +57,29 @@ pub enum StartError {
     /// The pool's rules contradict themselves.
     #[error(transparent)]
     Pool(#[from] pool::ConfigError),
+}
+
+/// Why `auth.users_file` cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum UsersError {
+    /// It cannot be read.
+    #[error("could not read auth.users_file {path}", path = path.display())]
+    File {
+        /// It.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// It is no list of users.
+    #[error("auth.users_file {path} is not used", path = path.display())]
+    List {
+        /// It.
+        path: PathBuf,
+        /// The first mistake.
+        #[source]
+        source: UserlistError,
+    },
 }
 
 /// Where PostgreSQL is.
@@ -68,11 +99,17 @@ pub(super) fn upstream(settings: &Settings) -> Result<Target, StartError> {
         hosts: dsn.hosts.clone(),
         database: dsn.database.clone().unwrap_or_else(|| user.clone()),
         user,
-        password: dsn.password.clone(),
+        credentials: Credentials::password(dsn.password.clone()),
         tls: ClientTls::new(dsn.ssl_mode, &files)?,
         connect_timeout: settings.upstream.connect_limit(),
         startup: startup(dsn),
+        protocol: Protocol::default(),
     })
+}
+
+/// The upstream URL's own.
+fn password(settings: &Settings) -> Option<Secret> {
+    settings.upstream.url.as_ref()?.password.clone()
 }
 
 /// libpq's default for a URL without a user.
@@ -123,15 +160,77 @@ pub(super) fn cluster(settings: &Settings, upstream: &Target) -> cluster::Config
         upstream: upstream.clone(),
         pool: pool(settings),
         max_pools: usize::try_from(settings.pool.max_pools).unwrap_or(usize::MAX),
+        servers: match at_most(settings.limits.servers) {
+            usize::MAX => None,
+            limit => Some(limit),
+        },
     }
 }
 
-pub(super) fn max_clients(settings: &Settings) -> usize {
-    usize::try_from(settings.listen.max_clients).unwrap_or(usize::MAX)
+pub(super) fn client_limits(settings: &Settings) -> clients::Limits {
+    clients::Limits {
+        in_all: at_most(settings.listen.max_clients),
+        per_user: at_most(settings.limits.clients_per_user),
+    }
 }
 
-pub(super) fn admission(upstream: &Target) -> Admission {
-    Admission::new(upstream.user.clone())
+/// A limit as it is written: 0 is none.
+fn at_most(limit: u32) -> usize {
+    match limit {
+        0 => usize::MAX,
+        limit => usize::try_from(limit).unwrap_or(usize::MAX),
+    }
+}
+
+/// Who may come in. Questions about users are asked on `runtime`.
+pub(super) fn admission(
+    settings: &Settings,
+    upstream: &Target,
+    control: &Control,
+    runtime: Handle,
+) -> Result<Admission, StartError> {
+    let password = password(settings);
+    let method = match settings.auth.method {
+        _ if settings.trusts_clients() => Method::Trust,
+        AuthMethod::Auto | AuthMethod::Trust => Method::Auto,
+        AuthMethod::ScramSha256 => Method::Scram,
+        AuthMethod::Password => Method::Password,
+        AuthMethod::Cert => Method::Cert,
+    };
+    if method == Method::Trust {
+        tracing::info!(
+            "clients are trusted without a proof; loopback and Unix sockets only (auth.method, auth.users_file)"
+        );
+    }
+    let query = settings.auth.query.clone();
+    let lookup = query.map(|query| Lookup::new(control.clone(), query, runtime));
+    let only = match &password {
+        _ if settings.auth.users_file.is_some() || lookup.is_some() => None,
+        Some(password) => Some(Stored::password(password.clone())),
+        None => Some(Stored::Nothing),
+    };
+    let admission = Admission::new(auth::Config {
+        method,
+        users: Users::new(only.map(|stored| (upstream.user.clone(), stored))),
+        lookup,
+        upstream: password.map(|password| (upstream.user.clone(), password)),
+        longest_wait: settings.auth.max_failure_delay,
+    });
+    read_users(settings, &admission)?;
+    Ok(admission)
+}
+
+/// Reads the file of users, if there is one. A mistake leaves the users as they are.
+pub(super) fn read_users(settings: &Settings, admission: &Admission) -> Result<(), UsersError> {
+    let Some(path) = settings.auth.users_file.clone() else {
+        return Ok(());
+    };
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(source) => return Err(UsersError::File { path, source }),
+    };
+    let read = admission.read_userlist(&text);
+    read.map_err(|source| UsersError::List { path, source })
 }
 
 pub(super) fn proxy(settings: &Settings) -> proxy::Config {
@@ -151,19 +250,38 @@ pub(super) fn proxy(settings: &Settings) -> proxy::Config {
             server: settings.pool.max_prepared_statements as usize,
             client: settings.pool.max_client_prepared_statements as usize,
         },
+        pinning: settings.pool.pinning,
         reset_always: settings.pool.server_reset == ServerReset::Always,
+        limits: proxy::Limits {
+            idle_client: settings.limits.idle_client,
+            idle_in_transaction: settings.limits.idle_in_transaction,
+            transaction: settings.limits.transaction_time,
+            query: settings.limits.query_time,
+            message: at_most(settings.limits.message_size),
+        },
     }
 }
 
-pub(super) fn server_tls(settings: &Settings) -> Result<ServerTls, StartError> {
-    Ok(
-        match (&settings.listen.tls_cert, &settings.listen.tls_key) {
-            (Some(certificate), Some(key)) => ServerTls::from_files(certificate, key)?,
-            (None, None) => ServerTls::self_signed()?,
-            (Some(_), None) => return Err(TlsError::Half("listen.tls_key").into()),
-            (None, Some(_)) => return Err(TlsError::Half("listen.tls_cert").into()),
+/// The files of TLS with clients.
+pub(super) fn server_files(settings: &Settings) -> Result<ServerFiles, TlsError> {
+    let listen = &settings.listen;
+    // A reload could take the one away and leave the other.
+    if settings.auth.method == AuthMethod::Cert && listen.tls_client_ca.is_none() {
+        return Err(TlsError::ClientCaNeeded);
+    }
+    Ok(ServerFiles {
+        identity: match (&listen.tls_cert, &listen.tls_key) {
+            (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
+            (None, None) => None,
+            (Some(_), None) => return Err(TlsError::Half("listen.tls_key")),
+            (None, Some(_)) => return Err(TlsError::Half("listen.tls_cert")),
         },
-    )
+        client_ca: listen.tls_client_ca.clone(),
+        min_version: match listen.tls_min_version {
+            TlsVersion::Tls12 => MinVersion::Tls12,
+            TlsVersion::Tls13 => MinVersion::Tls13,
+        },
+    })
 }
 
 pub(super) fn control(
@@ -174,7 +292,7 @@ pub(super) fn control(
     let config = control::Config {
         hosts: upstream.hosts.clone(),
         user: upstream.user.clone(),
-        password: upstream.password.clone(),
+        password: password(settings),
         database: upstream.database.clone(),
         tls: upstream.tls.clone(),
         connect_timeout: settings.upstream.connect_limit(),
@@ -202,7 +320,7 @@ pub(super) fn control_view(control: &Control) -> PoolView {
 pub(super) fn listeners(settings: &Settings) -> Result<Vec<Listener>, StartError> {
     let mut listeners = Vec::new();
     for host in &settings.listen.address.0 {
-        for address in loopback(host)? {
+        for address in reachable(host, settings.trusts_clients())? {
             listeners.push(Listener::tcp(address).map_err(bind_error(address))?);
         }
     }
@@ -231,9 +349,11 @@ pub(super) fn http_listener(settings: &Settings) -> Result<std::net::TcpListener
     Ok(listener)
 }
 
-fn loopback(host: &HostPort) -> Result<Vec<SocketAddr>, StartError> {
+/// The addresses of a name. Where clients are trusted, all of them must be this machine's.
+fn reachable(host: &HostPort, trusted: bool) -> Result<Vec<SocketAddr>, StartError> {
     let addresses = addresses(host)?;
-    match addresses.iter().find(|address| !address.ip().is_loopback()) {
+    let outside = addresses.iter().find(|address| !address.ip().is_loopback());
+    match outside.filter(|_| trusted) {
         Some(address) => Err(StartError::NotLoopback(*address)),
         None => Ok(addresses),
     }

@@ -3,13 +3,13 @@
 //! Source: PostgreSQL documentation, "Message Flow: Start-up" and "SASL Authentication"; RFC 5802, RFC 7677.
 
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{
-    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
-};
 
 use super::connect::{read_message, send, unexpected};
+use super::credentials::Credential;
 use super::error::{ConnectError, Phase};
 use super::target::Target;
+use crate::md5;
+use crate::scram::ClientExchange;
 use crate::tls::Stream;
 
 /// Answers until the server is satisfied.
@@ -30,14 +30,18 @@ pub(super) async fn authenticate(stream: &mut Stream, target: &Target) -> Result
         };
         match i32::from_be_bytes(*method) {
             0 => return Ok(()),
-            3 => send_password(stream, password(target)?).await?,
+            3 => {
+                let credential = target.credentials.get();
+                let password = credential.password();
+                let password = password.ok_or_else(|| unfit(target, "password"))?;
+                send_password(stream, password.expose().as_bytes()).await?;
+            }
             5 => {
                 let salt = rest.first_chunk().ok_or(ConnectError::Unexpected {
                     phase: Phase::Login,
                     tag,
                 })?;
-                let hash = md5_hash(target.user.as_bytes(), password(target)?, *salt);
-                send_password(stream, hash.as_bytes()).await?;
+                send_password(stream, hashed(target, *salt)?.as_bytes()).await?;
             }
             10 => scram(stream, target, rest).await?,
             other => return Err(ConnectError::Method(name(other))),
@@ -54,12 +58,15 @@ fn name(method: i32) -> &'static str {
     }
 }
 
-fn password(target: &Target) -> Result<&[u8], ConnectError> {
-    target
-        .password
-        .as_ref()
-        .map(|password| password.expose().as_bytes())
-        .ok_or(ConnectError::NoPassword)
+/// What to say where the credential is none for this method.
+fn unfit(target: &Target, method: &'static str) -> ConnectError {
+    let user = target.user.clone();
+    let has = match target.credentials.get() {
+        Credential::None | Credential::Password(_) => return ConnectError::NoPassword { user },
+        Credential::Md5(_) => "an md5 hash",
+        Credential::Scram(_) => "a SCRAM key",
+    };
+    ConnectError::Credential { method, has, user }
 }
 
 async fn send_password(stream: &mut Stream, password: &[u8]) -> Result<(), ConnectError> {
@@ -69,6 +76,19 @@ async fn send_password(stream: &mut Stream, password: &[u8]) -> Result<(), Conne
     send(stream, &message(&[password, b"\0"])).await
 }
 
+/// The answer to a salt: PostgreSQL's stored form, hashed once more.
+fn hashed(target: &Target, salt: [u8; 4]) -> Result<String, ConnectError> {
+    match target.credentials.get() {
+        Credential::Password(password) => Ok(md5_hash(
+            target.user.as_bytes(),
+            password.expose().as_bytes(),
+            salt,
+        )),
+        Credential::Md5(stored) => Ok(md5::salted(&stored, salt)),
+        Credential::None | Credential::Scram(_) => Err(unfit(target, "md5")),
+    }
+}
+
 /// SCRAM: the server proves by its signature that it knows the password too, and over TLS, where it can, that the
 /// certificate we saw is its own.
 async fn scram(
@@ -76,45 +96,21 @@ async fn scram(
     target: &Target,
     mechanisms: &[u8],
 ) -> Result<(), ConnectError> {
-    let (mechanism, binding) = choose(stream.server_end_point(), mechanisms)?;
-    let mut exchange = ScramSha256::new(password(target)?, binding);
-    let first = exchange.message().to_vec();
+    let proof = target.credentials.get().scram();
+    let proof = proof.ok_or_else(|| unfit(target, "scram-sha-256"))?;
+    let exchange = ClientExchange::new(proof, mechanisms, stream.server_end_point())
+        .ok_or(ConnectError::Method("SASL without SCRAM-SHA-256"))?;
+    let first = exchange.message();
     let length = u32::try_from(first.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let mechanism = exchange.mechanism().as_bytes();
     send(
         stream,
-        &message(&[mechanism.as_bytes(), b"\0", &length, &first]),
+        &message(&[mechanism, b"\0", &length, first.as_bytes()]),
     )
     .await?;
-    exchange
-        .update(&sasl(stream, 11).await?)
-        .map_err(ConnectError::Scram)?;
-    send(stream, &message(&[exchange.message()])).await?;
-    exchange
-        .finish(&sasl(stream, 12).await?)
-        .map_err(ConnectError::Scram)
-}
-
-/// The strongest mechanism that both sides can do. Where nothing can be bound (no TLS, or a signature without a defined
-/// binding) we say so. Where only the server does not offer it we say that we could have, so that someone in between who took
-/// the offer away is found out (RFC 5802 §6).
-fn choose(
-    end_point: Option<Vec<u8>>,
-    mechanisms: &[u8],
-) -> Result<(&'static str, ChannelBinding), ConnectError> {
-    let offers = |wanted: &str| {
-        mechanisms
-            .split(|byte| *byte == 0)
-            .any(|name| name == wanted.as_bytes())
-    };
-    match end_point {
-        Some(end_point) if offers(SCRAM_SHA_256_PLUS) => {
-            let binding = ChannelBinding::tls_server_end_point(end_point);
-            Ok((SCRAM_SHA_256_PLUS, binding))
-        }
-        Some(_) if offers(SCRAM_SHA_256) => Ok((SCRAM_SHA_256, ChannelBinding::unrequested())),
-        None if offers(SCRAM_SHA_256) => Ok((SCRAM_SHA_256, ChannelBinding::unsupported())),
-        _ => Err(ConnectError::Method("SASL without SCRAM-SHA-256")),
-    }
+    let (expected, proof) = exchange.prove(&sasl(stream, 11).await?)?;
+    send(stream, &message(&[proof.as_bytes()])).await?;
+    Ok(expected.check(&sasl(stream, 12).await?)?)
 }
 
 /// The server's next SASL message, which must be of this kind.

@@ -11,11 +11,14 @@ use super::server::{Server, parameter};
 use super::target::{CANCEL_LIMIT, CancelToken, Target};
 use super::transport::{Peer, Route, encrypt, failed, open_any, resolve, share};
 use crate::dsn::{Host, HostPort};
-use crate::pgwire::{CancelKey, HEADER, Header, ServerMessage, backend};
+use crate::pgwire::{CancelKey, HEADER, Header, MAX_SECRET, ServerMessage, backend};
 use crate::tls::{Encryption, Stream};
 
 /// No message of a login is longer than this.
 const LOGIN_MESSAGE: usize = 1 << 16;
+
+/// So many bytes of a login's notices are kept; what is beyond is dropped.
+const NOTICES_AT_MOST: usize = 1 << 14;
 
 impl Server {
     /// Opens a connection and logs in; hosts are tried in order, within one limit. A host that does not answer uses up its
@@ -68,6 +71,8 @@ async fn connect_host(
     Err(first.unwrap_or(ConnectError::NoTls))
 }
 
+/// Asks for the newest protocol. A host that will have none of it (an old pooler: every PostgreSQL says what it speaks
+/// instead) is asked once more for the oldest, and from then on for that only.
 async fn connect_one(
     target: &Target,
     host: &HostPort,
@@ -76,13 +81,38 @@ async fn connect_one(
     deadline: Instant,
     phase: &mut Phase,
 ) -> Result<Server, ConnectError> {
+    let minor = target.protocol.minor();
+    let first = connect_as(target, host, peers, (encryption, minor), deadline, phase).await;
+    match first {
+        Err(error) if minor > 0 && error.may_depend_on_protocol() => {
+            let second = connect_as(target, host, peers, (encryption, 0), deadline, phase).await;
+            let server = second.map_err(|_| error)?;
+            target.protocol.settle_for_3_0();
+            Ok(server)
+        }
+        first => first,
+    }
+}
+
+async fn connect_as(
+    target: &Target,
+    host: &HostPort,
+    peers: &[Peer],
+    (encryption, minor): (Encryption, u16),
+    deadline: Instant,
+    phase: &mut Phase,
+) -> Result<Server, ConnectError> {
     let (stream, peer) = open_any(peers, deadline, phase).await?;
     let mut stream = encrypt(stream, host, &target.tls, encryption, phase).await?;
     *phase = Phase::Login;
-    send_startup(&mut stream, target).await?;
+    send_startup(&mut stream, target, minor).await?;
     authenticate(&mut stream, target).await?;
     *phase = Phase::Ready;
-    let (key, parameters) = read_greeting(&mut stream).await?;
+    let Greeting {
+        key,
+        parameters,
+        notices,
+    } = read_greeting(&mut stream).await?;
     let route = Route {
         host: host.clone(),
         peer: peer.clone(),
@@ -102,10 +132,15 @@ async fn connect_one(
         key.process_id,
         Cancels::new(token),
         parameters,
+        notices.into(),
     ))
 }
 
-async fn send_startup(stream: &mut Stream, target: &Target) -> Result<(), ConnectError> {
+async fn send_startup(
+    stream: &mut Stream,
+    target: &Target,
+    minor: u16,
+) -> Result<(), ConnectError> {
     let own = [
         ("user", target.user.as_str()),
         ("database", target.database.as_str()),
@@ -118,16 +153,27 @@ async fn send_startup(stream: &mut Stream, target: &Target) -> Result<(), Connec
     // Fails on a zero byte, with which a name could bring in parameters of its own.
     postgres_protocol::message::frontend::startup_message(all, &mut packet)
         .map_err(|_| ConnectError::ZeroByte("startup parameter"))?;
+    // Behind the length and the major version.
+    packet[6..8].copy_from_slice(&minor.to_be_bytes());
     send(stream, &packet).await
 }
 
-/// What follows a login: parameters, the cancel key, ReadyForQuery.
-async fn read_greeting(stream: &mut Stream) -> Result<(CancelKey, Parameters), ConnectError> {
+/// What a server says after a login.
+struct Greeting {
+    key: CancelKey,
+    parameters: Parameters,
+    /// Whole messages, as they came.
+    notices: Vec<u8>,
+}
+
+/// What follows a login: parameters, the cancel key, notices, ReadyForQuery.
+async fn read_greeting(stream: &mut Stream) -> Result<Greeting, ConnectError> {
     let mut key = CancelKey {
         process_id: 0,
         secret: Box::default(),
     };
     let mut parameters = Parameters::default();
+    let mut notices = Vec::new();
     loop {
         let (tag, body) = read_message(stream).await?;
         match tag {
@@ -137,19 +183,32 @@ async fn read_greeting(stream: &mut Stream) -> Result<(CancelKey, Parameters), C
                 }
             }
             b'K' => {
-                let (process_id, secret) =
-                    body.split_first_chunk::<4>()
-                        .ok_or(ConnectError::Unexpected {
-                            phase: Phase::Login,
-                            tag,
-                        })?;
+                let parts = body.split_first_chunk::<4>();
+                let (process_id, secret) = parts
+                    .filter(|(_, secret)| (1..=MAX_SECRET).contains(&secret.len()))
+                    .ok_or(ConnectError::Unexpected {
+                        phase: Phase::Login,
+                        tag,
+                    })?;
                 key = CancelKey {
                     process_id: i32::from_be_bytes(*process_id),
                     secret: secret.into(),
                 };
             }
+            backend::NOTICE if notices.len() + HEADER + body.len() <= NOTICES_AT_MOST => {
+                let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
+                notices.push(tag);
+                notices.extend_from_slice(&length.to_be_bytes());
+                notices.extend_from_slice(&body);
+            }
             backend::NOTICE => {}
-            backend::READY_FOR_QUERY => return Ok((key, parameters)),
+            backend::READY_FOR_QUERY => {
+                return Ok(Greeting {
+                    key,
+                    parameters,
+                    notices,
+                });
+            }
             tag => return Err(unexpected(tag, &body)),
         }
     }

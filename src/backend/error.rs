@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Class, ClientError, chain};
 use crate::pgwire::{FrameError, ServerMessage};
+use crate::scram::ServerFault;
 
 /// How far opening a connection had come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,9 +78,24 @@ pub enum ConnectError {
     /// A user, a database, a password or a parameter holds a zero byte.
     #[error("a {0} with a zero byte cannot be sent to PostgreSQL")]
     ZeroByte(&'static str),
-    /// The server wants a password, and the URL has none.
-    #[error("the server asks for a password, and the upstream URL has none")]
-    NoPassword,
+    /// The server wants a password, and there is none for this user.
+    #[error("the server asks for a password, and poolwatch has none for user \"{user}\"")]
+    NoPassword {
+        /// The user.
+        user: String,
+    },
+    /// The server wants a method that what is known of this user is not good for.
+    #[error(
+        "the server asks for the authentication method {method}, and poolwatch has only {has} of user \"{user}\""
+    )]
+    Credential {
+        /// What the server asks for.
+        method: &'static str,
+        /// What there is.
+        has: &'static str,
+        /// The user.
+        user: String,
+    },
     /// The server wants a method that is not spoken here.
     #[error(
         "the server asks for the authentication method {0}, which is not supported (trust, password, md5, scram-sha-256 are)"
@@ -87,7 +103,7 @@ pub enum ConnectError {
     Method(&'static str),
     /// SCRAM failed: the server could not prove that it knows the password, or answered nonsense.
     #[error("SCRAM authentication failed")]
-    Scram(#[source] io::Error),
+    Scram(#[from] ServerFault),
     /// PostgreSQL refused.
     #[error("{}", .0.said())]
     Rejected(ServerMessage),
@@ -118,6 +134,18 @@ impl ConnectError {
     pub(super) fn is_final(&self) -> bool {
         self.server_error()
             .is_some_and(|message| message.code != "57P03")
+    }
+
+    /// Whether an older protocol may cure it: refused as a protocol violation or as not supported, or hung up on without
+    /// a word. What PostgreSQL says of users, passwords and databases has codes of its own.
+    pub(super) fn may_depend_on_protocol(&self) -> bool {
+        match self {
+            ConnectError::Rejected(message) => {
+                matches!(message.code.as_str(), "08P01" | "0A000" | "")
+            }
+            ConnectError::Closed(phase) | ConnectError::Io { phase, .. } => *phase == Phase::Login,
+            _ => false,
+        }
     }
 
     /// Whether encrypting, or not encrypting, may cure it: the handshake failed, or no line of `pg_hba.conf` matches

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
 
-use super::{Carried, Server, ServerManager, TxStatus};
+use super::{Carried, Reset, Server, ServerManager, TxStatus};
 use crate::pgwire::{FrameError, Header, Inbox, backend, frontend};
 use crate::pool::{Checkout, CloseReason};
 
@@ -43,8 +43,8 @@ pub struct Remains {
     pub sync_missing: bool,
     /// What becomes of a transaction that is open.
     pub open_transaction: OpenTransaction,
-    /// Session state was left: reset it.
-    pub reset: bool,
+    /// What was left in the session.
+    pub reset: Reset,
 }
 
 /// Why a server could not be restored.
@@ -63,7 +63,7 @@ pub enum RestoreError {
     #[error("{statement} failed")]
     Statement {
         /// Which.
-        statement: &'static str,
+        statement: String,
         /// Why.
         #[source]
         source: super::QueryError,
@@ -71,6 +71,9 @@ pub enum RestoreError {
     /// A transaction is open, and the settings say to close the connection then.
     #[error("a transaction was left open")]
     InTransaction,
+    /// Something was left that no statement takes away.
+    #[error("the client left what cannot be taken away, as a library it loaded")]
+    Stays,
     /// The deadline passed.
     #[error("not clean within {0:?}")]
     Deadline(Duration),
@@ -157,10 +160,18 @@ async fn restore(server: &mut Server, mut remains: Remains) -> Result<(), Restor
             OpenTransaction::Close => return Err(RestoreError::InTransaction),
         }
     }
-    if remains.reset {
-        run(server, "DISCARD ALL").await?;
+    if remains.reset.has(Reset::CLOSE) {
+        return Err(RestoreError::Stays);
+    }
+    if let Some(statement) = remains.reset.statement() {
+        run(server, &statement).await?;
+    }
+    let everything = remains.reset.has(Reset::EVERYTHING);
+    if everything || remains.reset.has(Reset::PARAMETERS) {
         server.set_applied(0);
         server.set_carried(Carried::default());
+    }
+    if everything {
         server.copies().forget();
     }
     Ok(())
@@ -173,12 +184,14 @@ async fn cancel_running(server: &Server) {
     }
 }
 
-async fn run(server: &mut Server, statement: &'static str) -> Result<(), RestoreError> {
+async fn run(server: &mut Server, statement: &str) -> Result<(), RestoreError> {
     server
         .simple_query(statement)
         .await
-        .map(drop)
-        .map_err(|source| RestoreError::Statement { statement, source })
+        .map_err(|source| RestoreError::Statement {
+            statement: statement.to_owned(),
+            source,
+        })
 }
 
 async fn send_sync(server: &mut Server) -> io::Result<()> {

@@ -55,6 +55,8 @@ pub struct Server {
     cancels: Arc<Cancels>,
     parameters: Parameters,
     initial: Parameters,
+    /// What it had to say at its login.
+    notices: Box<[u8]>,
     /// Which client's parameters it has; 0 is nobody's in particular.
     applied: u64,
     /// Parameters beyond those it reports that were set for its last client.
@@ -78,6 +80,7 @@ impl Server {
         process_id: i32,
         cancels: Arc<Cancels>,
         parameters: Parameters,
+        notices: Box<[u8]>,
     ) -> Self {
         Self {
             stream,
@@ -85,6 +88,7 @@ impl Server {
             cancels,
             initial: parameters.clone(),
             parameters,
+            notices,
             applied: 0,
             carried: Carried::default(),
             copies: Copies::default(),
@@ -121,6 +125,11 @@ impl Server {
     /// The parameters it reported when it was opened: the defaults of this user in this database.
     pub fn initial_parameters(&self) -> &Parameters {
         &self.initial
+    }
+
+    /// The notices of its login, as whole messages.
+    pub fn start_notices(&self) -> &[u8] {
+        &self.notices
     }
 
     /// Which client's parameters it has.

@@ -1,14 +1,16 @@
 //! Where servers are and how to log in there; and the key to one that runs.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::credentials::Credentials;
 use super::error::{ConnectError, Phase};
 use super::transport::Route;
 use crate::dsn::HostPort;
-use crate::pgwire::CancelKey;
-use crate::secret::Secret;
+use crate::pgwire::{CancelKey, MINOR};
 use crate::tls::ClientTls;
 
 /// Everything that opening a connection takes.
@@ -18,8 +20,8 @@ pub struct Target {
     pub hosts: Vec<HostPort>,
     /// The user to log in as.
     pub user: String,
-    /// Its password, if it has one.
-    pub password: Option<Secret>,
+    /// What it is logged in with.
+    pub credentials: Credentials,
     /// The database.
     pub database: String,
     /// How TLS is asked for.
@@ -28,6 +30,29 @@ pub struct Target {
     pub connect_timeout: Duration,
     /// Further parameters of the startup packet.
     pub startup: Vec<(String, String)>,
+    /// Which protocol to ask for.
+    pub protocol: Protocol,
+}
+
+/// What is known of the protocol that the hosts speak. Clones share it: what one login finds out, the next one knows.
+#[derive(Debug, Clone, Default)]
+pub struct Protocol {
+    /// Somebody refused 3.2 and took 3.0. PostgreSQL itself answers with what it speaks; old poolers hang up.
+    only_3_0: Arc<AtomicBool>,
+}
+
+impl Protocol {
+    /// The minor version to ask for first.
+    pub(super) fn minor(&self) -> u16 {
+        match self.only_3_0.load(Ordering::Relaxed) {
+            true => 0,
+            false => MINOR,
+        }
+    }
+
+    pub(super) fn settle_for_3_0(&self) {
+        self.only_3_0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Target {

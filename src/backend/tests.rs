@@ -35,11 +35,12 @@ fn target(port: u16) -> Target {
     Target {
         hosts: vec![host(port)],
         user: "app".to_owned(),
-        password: Some("secret".into()),
+        credentials: Credentials::password(Some("secret".into())),
         database: "db".to_owned(),
         tls: tls(SslMode::Disable),
         connect_timeout: LONG,
         startup: vec![],
+        protocol: Protocol::default(),
     }
 }
 
@@ -149,7 +150,7 @@ async fn the_startup_message_carries_user_database_and_what_was_asked_for() {
     let startup = task.await.unwrap();
     assert_eq!(
         startup,
-        b"\0\x03\0\0user\0app\0database\0db\0application_name\0mine\0\0".to_vec(),
+        b"\0\x03\0\x02user\0app\0database\0db\0application_name\0mine\0\0".to_vec(),
     );
 }
 
@@ -257,9 +258,9 @@ async fn the_servers_own_refusal_is_passed_on_before_and_after_the_login() {
 #[tokio::test]
 async fn a_missing_password_and_a_foreign_method_are_told_apart() {
     let (mut target, _task) = saying(message(b'R', &[0, 0, 0, 3]).to_vec()).await;
-    target.password = None;
+    target.credentials = Credentials::default();
     let error = Server::connect(&target).await.unwrap_err();
-    assert!(matches!(error, ConnectError::NoPassword), "{error}");
+    assert!(matches!(error, ConnectError::NoPassword { .. }), "{error}");
     let (target, _task) = saying(message(b'R', &[0, 0, 0, 7]).to_vec()).await;
     let error = Server::connect(&target).await.unwrap_err();
     assert!(error.to_string().contains("gss"), "{error}");
@@ -396,6 +397,18 @@ async fn bytes_given_back_are_looked_at_first() {
     );
 }
 
+/// What is read next from a server would not begin with a message: nobody else is given it.
+#[tokio::test]
+async fn a_server_with_part_of_a_message_left_over_is_not_handed_out() {
+    let (mut server, _peer) = connected().await;
+    let manager = ServerManager::new(target(1));
+    let notice = message(b'N', b"SNOTICE\0\0");
+    for (left_over, unusable) in [(&notice[..], false), (&notice[..7], true)] {
+        server.keep_unread(left_over);
+        assert_eq!(manager.has_broken(&mut server), unusable, "{left_over:?}");
+    }
+}
+
 #[tokio::test]
 async fn one_look_takes_in_so_much_and_no_more() {
     let (mut server, _peer) = connected().await;
@@ -493,7 +506,7 @@ async fn a_zero_byte_is_refused_before_anything_is_sent() {
         let (mut target, _task) = saying(message(b'R', &[0, 0, 0, 3]).to_vec()).await;
         match poisoned {
             "user" => target.user = "app\0database\0other".to_owned(),
-            _ => target.password = Some("a\0b".into()),
+            _ => target.credentials = Credentials::password(Some("a\0b".into())),
         }
         let error = Server::connect(&target).await.unwrap_err();
         assert!(
@@ -528,7 +541,7 @@ async fn what_is_owed_to_someone_who_left_is_passed_over_without_holding_it() {
         ready_owed: 2,
         sync_missing: false,
         open_transaction: lease::OpenTransaction::Rollback,
-        reset: false,
+        reset: Reset::NOTHING,
     };
     let long = 8 * 1024 * 1024;
     let talk = tokio::spawn(async move {
@@ -627,4 +640,87 @@ async fn a_cancel_request_carries_the_key_and_has_a_limit() {
     assert_eq!(cancels.in_flight(), 0);
     let (request, ..) = serve.await.unwrap();
     assert_eq!(request, [4, 210, 22, 46, 0, 0, 0, 9, 1, 2, 3, 4]);
+}
+
+/// A pooler that knows protocol 3.0 only is asked again for that, once; then it is known.
+#[tokio::test]
+async fn who_refuses_the_newest_protocol_is_asked_for_the_oldest() {
+    let violation = message(b'E', b"SFATAL\0VFATAL\0C08P01\0Munsupported protocol\0\0").to_vec();
+    for answer in [violation, Vec::new()] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = target(listener.local_addr().unwrap().port());
+        let serving = tokio::spawn(async move {
+            let mut asked = Vec::new();
+            for _ in 0..3 {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let startup = read_startup(&mut socket).await;
+                asked.push(startup[3]);
+                if startup[3] == 0 {
+                    socket.write_all(&welcome()).await.unwrap();
+                } else {
+                    socket.write_all(&answer).await.unwrap();
+                }
+            }
+            asked
+        });
+        for _ in 0..2 {
+            Server::connect(&target).await.unwrap();
+        }
+        assert_eq!(serving.await.unwrap(), [2, 0, 0]);
+    }
+}
+
+/// Where the old protocol is refused too, it was not the protocol; and a refusal of another kind is final.
+#[tokio::test]
+async fn a_refusal_that_is_not_the_protocols_is_told_as_it_came() {
+    for (code, logins) in [("08P01", 2), ("28P01", 1), ("3D000", 1)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = target(listener.local_addr().unwrap().port());
+        let error = format!("SFATAL\0VFATAL\0C{code}\0Mno\0\0");
+        let serving = tokio::spawn(async move {
+            for _ in 0..logins {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                read_startup(&mut socket).await;
+                let _ = socket.write_all(&message(b'E', error.as_bytes())).await;
+            }
+        });
+        let refused = Server::connect(&target).await.unwrap_err();
+        assert_eq!(refused.sqlstate(), code);
+        serving.await.unwrap();
+    }
+}
+
+/// A secret is kept as long as it is, and sent back so; one that no PostgreSQL has is refused.
+#[tokio::test]
+async fn long_secrets_are_kept_whole() {
+    for length in [4_usize, 32, 256, 257, 0] {
+        let secret = vec![7; length];
+        let key = [&[0, 0, 0, 9], &secret[..]].concat();
+        let greeting = joined(&[
+            message(b'v', &[0, 3, 0, 2, 0, 0, 0, 0]),
+            message(b'R', &[0; 4]),
+            message(b'K', &key),
+            message(b'Z', b"I"),
+        ]);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = target(listener.local_addr().unwrap().port());
+        let serving = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            read_startup(&mut socket).await;
+            socket.write_all(&greeting).await.unwrap();
+            let (mut request, _) = listener.accept().await.unwrap();
+            read_startup(&mut request).await
+        });
+        match Server::connect(&target).await {
+            Ok(server) => {
+                server.cancels().aim().send().await.unwrap();
+                let request = serving.await.unwrap();
+                assert_eq!(request, [&[0x04, 0xd2, 0x16, 0x2e][..], &key].concat());
+            }
+            Err(error) => {
+                assert!(length == 0 || length > 256, "{length}: {error}");
+                serving.abort();
+            }
+        }
+    }
 }

@@ -4,7 +4,9 @@ mod base;
 mod bases;
 mod pool;
 mod pools;
+mod vacate;
 
 pub use base::{Base, BaseError};
 pub use pool::{CheckoutFailure, PoolHandle};
-pub use pools::{Cluster, Config, RouteError};
+pub use pools::{Cluster, Config, Entering, OwnServers, RouteError};
+pub use vacate::Vacated;

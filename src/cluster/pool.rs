@@ -1,13 +1,16 @@
 //! One pool with what belongs to it: its name, its metrics, and the parameter sets of its clients.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::base::{Base, BaseError, requested};
 use super::bases::{Bases, Requested};
 use crate::backend::{Lease, Server, ServerError, ServerManager, Statements, Target};
 use crate::error::{Class, ClientError, chain};
-use crate::metrics::PoolMetrics;
+use crate::metrics::{Limit, PoolMetrics, ProxyMetrics};
 use crate::pgwire::{ServerMessage, StartupParameters};
 use crate::pool::{CheckoutError, Pool};
 
@@ -19,9 +22,15 @@ pub struct PoolHandle {
     pub pool: Pool<ServerManager>,
     /// Its metrics, resolved.
     pub metrics: Arc<PoolMetrics>,
+    /// Where limits are counted.
+    proxy: Arc<ProxyMetrics>,
     /// The prepared statements that its clients share.
     pub statements: Statements,
     target: Target,
+    /// A login came through: the database is there, and the figures are kept.
+    proven: AtomicBool,
+    /// How many commands keep it from giving servers.
+    holds: Mutex<usize>,
     bases: Bases,
 }
 
@@ -52,7 +61,9 @@ impl CheckoutFailure {
 impl ClientError for CheckoutFailure {
     fn class(&self) -> Class {
         match self {
-            CheckoutFailure::Checkout(CheckoutError::Timeout { .. }) => Class::PoolTimeout,
+            CheckoutFailure::Checkout(
+                CheckoutError::Timeout { .. } | CheckoutError::NoRoom { .. },
+            ) => Class::PoolTimeout,
             CheckoutFailure::Checkout(CheckoutError::Paused { .. }) => Class::Paused,
             CheckoutFailure::Checkout(CheckoutError::Closed) => Class::Shutdown,
             CheckoutFailure::Checkout(_) => Class::Connect,
@@ -81,14 +92,18 @@ impl PoolHandle {
         name: String,
         pool: Pool<ServerManager>,
         metrics: Arc<PoolMetrics>,
+        proxy: Arc<ProxyMetrics>,
         target: Target,
     ) -> Self {
         Self {
             name,
             pool,
             metrics,
+            proxy,
             statements: Statements::default(),
             target,
+            proven: AtomicBool::new(false),
+            holds: Mutex::default(),
             bases: Bases::default(),
         }
     }
@@ -96,6 +111,29 @@ impl PoolHandle {
     /// `user@host:port/database`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Grants nothing until as many [`release`](Self::release)s. Those who ask wait, in their order.
+    pub(super) fn hold(&self) {
+        let mut holds = self.holds.lock();
+        *holds += 1;
+        self.pool.pause();
+    }
+
+    pub(super) fn release(&self) {
+        let mut holds = self.holds.lock();
+        *holds -= 1;
+        if *holds == 0 {
+            self.pool.resume();
+        }
+    }
+
+    pub(super) fn prove(&self) {
+        self.proven.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
     }
 
     /// Where its servers are.
@@ -108,7 +146,12 @@ impl PoolHandle {
     /// # Errors
     /// See [`CheckoutFailure`].
     pub async fn checkout(&self) -> Result<Lease, CheckoutFailure> {
-        Ok(Lease::new(self.pool.checkout().await?))
+        let checkout = self.pool.checkout().await.inspect_err(|error| {
+            if matches!(error, CheckoutError::NoRoom { .. }) {
+                self.proxy.limit_rejected(Limit::Servers);
+            }
+        });
+        Ok(Lease::new(checkout?))
     }
 
     /// The parameter set of a client that logs in. The first client that asks for a set has it tried on a server.

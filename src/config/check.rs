@@ -1,10 +1,12 @@
 //! What must hold between keys, and the bounds that their types do not know.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::load::Reading;
 use super::problem::Wrong;
 use super::sources::Sources;
+use super::value::AuthMethod;
 use crate::dsn::{Host, HostPort};
 
 /// Notes everything that does not fit.
@@ -18,7 +20,8 @@ fn bounds(reading: &mut Reading) {
     const POSITIVE: &str = "it must be at least 1";
     const TIMED: &str = "it must be longer than 0s";
     let settings = &reading.settings;
-    let (pool, listen) = (&settings.pool, &settings.listen);
+    let (pool, listen, limits) = (&settings.pool, &settings.listen, &settings.limits);
+    let runs = |limit: Option<Duration>| limit.is_none_or(|limit| !limit.is_zero());
     let rules = [
         (
             "pool.max_overflow",
@@ -43,6 +46,19 @@ fn bounds(reading: &mut Reading) {
             !listen.login_timeout.is_zero(),
             TIMED,
         ),
+        ("limits.idle_client", runs(limits.idle_client), TIMED),
+        (
+            "limits.idle_in_transaction",
+            runs(limits.idle_in_transaction),
+            TIMED,
+        ),
+        (
+            "limits.transaction_time",
+            runs(limits.transaction_time),
+            TIMED,
+        ),
+        ("limits.query_time", runs(limits.query_time), TIMED),
+        ("limits.idle_pool", runs(limits.idle_pool), TIMED),
         ("threads.data", settings.threads.data > 0, POSITIVE),
         ("threads.control", settings.threads.control > 0, POSITIVE),
         (
@@ -54,6 +70,16 @@ fn bounds(reading: &mut Reading) {
             "listen.tls_cert",
             listen.tls_key.is_none() || listen.tls_cert.is_some(),
             "listen.tls_key is set, so its certificate must be too",
+        ),
+        (
+            "auth.method",
+            settings.auth.method != AuthMethod::Cert || listen.tls_client_ca.is_some(),
+            "cert needs listen.tls_client_ca, which says whose certificates are good",
+        ),
+        (
+            "auth.method",
+            !settings.has_nothing_to_check(),
+            "there is no password to check: give upstream.url one, or set auth.users_file or auth.query",
         ),
         (
             "listen.address",
@@ -77,15 +103,19 @@ fn bounds(reading: &mut Reading) {
     }
 }
 
-/// Clients are not authenticated yet, so whoever can connect is let in: only this machine may.
+/// Where clients prove nothing, whoever can connect is let in: only this machine may.
 fn listeners(reading: &mut Reading) {
+    if !reading.settings.trusts_clients() {
+        return;
+    }
     let reachable = |address: &HostPort| match &address.host {
         Host::Tcp(name) => !is_this_machine(name) || is_wildcard(name),
         Host::Unix(_) => false,
     };
     if reading.settings.listen.address.0.iter().any(reachable) {
         const KEY: &str = "listen.address";
-        let must = "it must be a loopback address (127.0.0.1, [::1], localhost): clients are not authenticated in this version";
+        let must = "it must be a loopback address (127.0.0.1, [::1], localhost), because clients are trusted without a proof: \
+                    give upstream.url a password, or set auth.users_file, auth.query or auth.method";
         let origin = reading.origin(KEY);
         reading.wrong(origin, Some(KEY.to_owned()), Wrong::Unfit { must });
     }

@@ -37,7 +37,10 @@ pub use diff::Change;
 pub use load::{Loaded, load};
 pub use origin::Origin;
 pub use problem::{Problem, Problems, Wrong};
-pub use settings::{Http, Listen, Log, Pool, Settings, Shutdown, Threads, Upstream};
+pub use settings::{Auth, Http, Limits, Listen, Log, Pool, Settings, Shutdown, Threads, Upstream};
 pub use sources::{Argument, ReadFile, Sources};
 pub use table::{DropIn, ROWS, Row, Rule};
-pub use value::{Addresses, LogFormat, LogLevel, PoolMode, ResetOnReturn, ServerReset, ValueError};
+pub use value::{
+    Addresses, AuthMethod, LogFormat, LogLevel, PoolMode, ResetOnReturn, ServerReset, TlsVersion,
+    ValueError,
+};

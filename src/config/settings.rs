@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::value::{Addresses, LogFormat, LogLevel, PoolMode, ResetOnReturn, ServerReset};
+use super::value::{
+    Addresses, AuthMethod, LogFormat, LogLevel, PoolMode, ResetOnReturn, ServerReset, TlsVersion,
+};
 use crate::dsn::{Dsn, Host, HostPort};
 
 /// Everything that can be set.
@@ -13,10 +15,14 @@ pub struct Settings {
     pub upstream: Upstream,
     /// Where applications connect.
     pub listen: Listen,
+    /// Who may come in.
+    pub auth: Auth,
     /// Where metrics and health are answered.
     pub http: Http,
     /// The pool of server connections.
     pub pool: Pool,
+    /// What clients and pools may take at most.
+    pub limits: Limits,
     /// How many threads do the work.
     pub threads: Threads,
     /// How the process ends.
@@ -62,6 +68,8 @@ pub struct Listen {
     pub login_timeout: Duration,
     pub tls_cert: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
+    pub tls_client_ca: Option<PathBuf>,
+    pub tls_min_version: TlsVersion,
 }
 
 impl Listen {
@@ -90,7 +98,57 @@ impl Default for Listen {
             login_timeout: Duration::from_secs(60),
             tls_cert: None,
             tls_key: None,
+            tls_client_ca: None,
+            tls_min_version: TlsVersion::Tls12,
         }
+    }
+}
+
+/// `auth.*`
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "ROWS has the meaning of every key, once")]
+pub struct Auth {
+    pub method: AuthMethod,
+    pub users_file: Option<PathBuf>,
+    pub query: Option<String>,
+    pub max_failure_delay: Duration,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            method: AuthMethod::Auto,
+            users_file: None,
+            query: None,
+            max_failure_delay: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Settings {
+    /// Whether clients come in without a proof: because that is set, or because nothing is known that they could prove.
+    pub fn trusts_clients(&self) -> bool {
+        match self.auth.method {
+            AuthMethod::Trust => true,
+            AuthMethod::Auto => !self.knows_passwords(),
+            AuthMethod::ScramSha256 | AuthMethod::Password | AuthMethod::Cert => false,
+        }
+    }
+
+    /// Whether clients are asked for what nobody knows.
+    pub(super) fn has_nothing_to_check(&self) -> bool {
+        let asks = matches!(
+            self.auth.method,
+            AuthMethod::ScramSha256 | AuthMethod::Password
+        );
+        asks && !self.knows_passwords()
+    }
+
+    fn knows_passwords(&self) -> bool {
+        let dsn = self.upstream.url.as_ref();
+        dsn.is_none_or(|dsn| dsn.password.is_some())
+            || self.auth.users_file.is_some()
+            || self.auth.query.is_some()
     }
 }
 
@@ -124,6 +182,7 @@ pub struct Pool {
     pub pre_ping_timeout: Duration,
     pub use_lifo: bool,
     pub reset_on_return: ResetOnReturn,
+    pub pinning: bool,
     pub server_reset: ServerReset,
     pub reset_timeout: Duration,
     pub max_pools: u32,
@@ -145,6 +204,7 @@ impl Default for Pool {
             pre_ping_timeout: Duration::from_secs(5),
             use_lifo: false,
             reset_on_return: ResetOnReturn::Rollback,
+            pinning: true,
             server_reset: ServerReset::Pinned,
             reset_timeout: Duration::from_secs(5),
             max_pools: 100,
@@ -152,6 +212,20 @@ impl Default for Pool {
             max_client_prepared_statements: 10_000,
         }
     }
+}
+
+/// `limits.*`: all of them are off by default.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[expect(missing_docs, reason = "ROWS has the meaning of every key, once")]
+pub struct Limits {
+    pub clients_per_user: u32,
+    pub servers: u32,
+    pub idle_client: Option<Duration>,
+    pub idle_in_transaction: Option<Duration>,
+    pub transaction_time: Option<Duration>,
+    pub query_time: Option<Duration>,
+    pub message_size: u32,
+    pub idle_pool: Option<Duration>,
 }
 
 /// `threads.*`

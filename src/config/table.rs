@@ -178,16 +178,58 @@ pub static ROWS: &[Row] = &[
     row!(
         listen.tls_cert,
         "path",
-        restart,
+        reload,
         [],
-        "The certificate shown to clients that ask for TLS, a PEM file. Empty means a self-signed one, made at start."
+        "The certificate shown to clients that ask for TLS, a PEM file. Empty means a self-signed one, made at start. The file is read again at a reload; one that cannot be used leaves the old one in place."
     ),
     row!(
         listen.tls_key,
         "path",
+        reload,
+        [],
+        "The key of listen.tls_cert, a PEM file, read again with it."
+    ),
+    row!(
+        listen.tls_client_ca,
+        "path",
+        reload,
+        [],
+        "Who signs clients' certificates, a PEM file. A client that shows a certificate of anybody else's is refused; whether it must show one is for auth.method to say."
+    ),
+    row!(
+        listen.tls_min_version,
+        "1.2 | 1.3",
+        reload,
+        [],
+        "The oldest version of TLS that is spoken with clients."
+    ),
+    row!(
+        auth.method,
+        "auto | trust | scram-sha-256 | password | cert",
         restart,
         [],
-        "The key of listen.tls_cert, a PEM file."
+        "How clients prove who they are. auto is SCRAM-SHA-256 (md5 for users of whom only an md5 hash is known), or trust where there is no auth.users_file, no auth.query and no password in upstream.url. trust works on loopback and Unix sockets only, password over TLS only; cert wants a certificate with the user's name (listen.tls_client_ca)."
+    ),
+    row!(
+        auth.users_file,
+        "path",
+        restart,
+        [],
+        "The users that may come in, in the format of PgBouncer's userlist.txt: passwords, SCRAM verifiers or md5 hashes. Its content is read again at a reload. Empty means the user of upstream.url alone, unless auth.query is set."
+    ),
+    row!(
+        auth.query,
+        "SQL",
+        restart,
+        [],
+        "Asks PostgreSQL for users that auth.users_file does not have: given the user's name as $1, one row of name and stored password. For example SELECT usename, passwd FROM pg_catalog.pg_shadow WHERE usename = $1, which only a superuser may. Empty means nobody is asked for."
+    ),
+    row!(
+        auth.max_failure_delay,
+        "duration",
+        reload,
+        [],
+        "How long a login waits at most after failed ones as the same user from the same address; the wait begins with the fourth failure, at 250ms, and doubles. 0s means it does not."
     ),
     row!(
         http.address,
@@ -274,11 +316,18 @@ pub static ROWS: &[Row] = &[
         "What becomes of a transaction that a client leaves open. none closes the connection: it is never reused within a transaction."
     ),
     row!(
+        pool.pinning,
+        "switch",
+        restart,
+        [],
+        "Whether a client keeps its server for as long as it has session state there. Without, such state ends with the transaction that made it."
+    ),
+    row!(
         pool.server_reset,
         "pinned | always",
         restart,
         [],
-        "When DISCARD ALL is run at a return: after a session that was pinned to its server, or always."
+        "When a server is reset at a return: of what a session is known to have left in it, or always, with DISCARD ALL."
     ),
     row!(
         pool.reset_timeout,
@@ -307,6 +356,64 @@ pub static ROWS: &[Row] = &[
         restart,
         [],
         "How many named prepared statements of one client are shared. With more it keeps its server."
+    ),
+    row!(
+        limits.clients_per_user,
+        "clients",
+        restart,
+        [],
+        "How many clients one user may have at once; more are refused with SQLSTATE 53300. 0 means no limit but listen.max_clients."
+    ),
+    row!(
+        limits.servers,
+        "connections",
+        restart,
+        [],
+        "How many connections to PostgreSQL all clients' pools may have together. A pool that needs one more has an idle one of \
+         another pool closed, or waits its turn, for pool.timeout in all. 0 means no limit but each pool's own."
+    ),
+    row!(
+        limits.idle_client,
+        "duration | off",
+        restart,
+        [],
+        "How long a client may ask nothing outside a transaction before its session ends (SQLSTATE 57P05). This limit and the next \
+         three are looked at every second, more often where one is shorter than four: a client has up to two looks more, and never less."
+    ),
+    row!(
+        limits.idle_in_transaction,
+        "duration | off",
+        restart,
+        [],
+        "How long a client may ask nothing within a transaction before its session ends (SQLSTATE 25P03) and its transaction is rolled back."
+    ),
+    row!(
+        limits.transaction_time,
+        "duration | off",
+        restart,
+        [],
+        "How long a transaction may last, a single statement included, before its session ends (SQLSTATE 25P04) and it is rolled back."
+    ),
+    row!(
+        limits.query_time,
+        "duration | off",
+        restart,
+        [],
+        "How long a request may run, the wait for a connection not counted, before it is cancelled (SQLSTATE 57014)."
+    ),
+    row!(
+        limits.message_size,
+        "bytes",
+        restart,
+        [],
+        "How long a message of a client may be, its header included; a longer one ends its session (SQLSTATE 54000). 0 means no limit."
+    ),
+    row!(
+        limits.idle_pool,
+        "duration | off",
+        restart,
+        [],
+        "How long a pool may be without clients before its connections are closed and its metrics go. It is made anew when somebody asks."
     ),
     row!(
         threads.data,

@@ -471,6 +471,30 @@ fn an_upstream_that_is_our_own_listener_is_refused() {
 }
 
 #[test]
+fn methods_that_cannot_work_are_refused() {
+    let method = |method: &str, url: &str| {
+        World::new()
+            .set("auth.method", method)
+            .set("upstream.url", url)
+    };
+    for (name, url, expected) in [
+        ("cert", "postgres://a:b@h/d", "listen.tls_client_ca"),
+        ("scram-sha-256", "postgres://a@h/d", "no password to check"),
+        ("password", "postgres://a@h/d", "no password to check"),
+    ] {
+        let problems = method(name, url).problems();
+        assert!(problems[0].contains(expected), "{name}: {problems:?}");
+    }
+    method("cert", "postgres://a@h/d")
+        .set("listen.tls_client_ca", "/etc/ca.crt")
+        .loaded();
+    method("scram-sha-256", "postgres://a:b@h/d").loaded();
+    method("password", "postgres://a@h/d")
+        .set("auth.users_file", "/etc/users")
+        .loaded();
+}
+
+#[test]
 fn it_refuses_to_listen_where_others_could_come_in() {
     for address in [
         "0.0.0.0:6432",
@@ -478,8 +502,26 @@ fn it_refuses_to_listen_where_others_could_come_in() {
         "10.0.0.1:6432",
         "db.example:6432",
     ] {
-        let problems = World::new().set("listen.address", address).problems();
-        assert!(problems[0].contains("loopback"), "{address}: {problems:?}");
+        let world = |url: &str, more: &[(&str, &str)]| {
+            let world = World::new()
+                .set("listen.address", address)
+                .set("upstream.url", url);
+            more.iter()
+                .fold(world, |world, (key, value)| world.set(key, value))
+        };
+        let (with, without) = ("postgres://a:b@h/d", "postgres://a@h/d");
+        let trust: &[(&str, &str)] = &[("auth.method", "trust")];
+        for (url, more) in [(without, &[][..]), (with, trust)] {
+            let problems = world(url, more).problems();
+            assert!(problems[0].contains("loopback"), "{address}: {problems:?}");
+        }
+        for (url, more) in [
+            (with, &[][..]),
+            (without, &[("auth.users_file", "/etc/users")]),
+            (without, &[("auth.query", "SELECT 1, $1")]),
+        ] {
+            world(url, more).loaded();
+        }
     }
     for address in ["127.0.0.2:0", "[::1]:6432", "LocalHost:6432"] {
         World::new().set("listen.address", address).loaded();

@@ -171,6 +171,18 @@ impl Value for Option<PathBuf> {
     }
 }
 
+/// A text, or nothing.
+impl Value for Option<String> {
+    fn read(text: &str) -> Result<Self, ValueError> {
+        let text = text.trim();
+        Ok((!text.is_empty()).then(|| text.to_owned()))
+    }
+
+    fn show(&self) -> String {
+        self.clone().unwrap_or_default()
+    }
+}
+
 impl Value for Option<Dsn> {
     fn read(text: &str) -> Result<Self, ValueError> {
         if text.trim().is_empty() {
@@ -325,6 +337,34 @@ words! {
         Pinned = "pinned",
         /// At every return.
         Always = "always",
+    }
+}
+
+words! {
+    /// How clients prove who they are.
+    AuthMethod {
+        /// By what is known of the user.
+        #[default]
+        Auto = "auto",
+        /// Not at all.
+        Trust = "trust",
+        /// By SCRAM-SHA-256.
+        ScramSha256 = "scram-sha-256",
+        /// By a password in clear, over TLS.
+        Password = "password",
+        /// By a certificate.
+        Cert = "cert",
+    }
+}
+
+words! {
+    /// The oldest version of TLS that is spoken.
+    TlsVersion {
+        /// TLS 1.2.
+        #[default]
+        Tls12 = "1.2",
+        /// TLS 1.3.
+        Tls13 = "1.3",
     }
 }
 

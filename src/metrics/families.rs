@@ -201,6 +201,12 @@ pub const LOGINS: Family = Family::counter(
     "Logins of clients, by how they ended.",
     &["outcome"],
 );
+/// Failed authentication by reason.
+pub const AUTHENTICATION_FAILURES: Family = Family::counter(
+    "poolwatch_authentication_failures_total",
+    "Logins of clients that failed because they did not prove who they are, by reason.",
+    &["reason"],
+);
 /// Bytes by side and direction.
 pub const BYTES: Family = Family::counter(
     "poolwatch_bytes_total",
@@ -239,7 +245,7 @@ pub const BUILD_INFO: Family = Family::gauge(
 );
 
 /// All of them. `process_*` come from the library and are not declared here.
-pub const ALL: [&Family; 36] = [
+pub const ALL: [&Family; 37] = [
     &CONNECTION_COUNT,
     &CONNECTION_MAX,
     &CONNECTION_IDLE_MAX,
@@ -270,6 +276,7 @@ pub const ALL: [&Family; 36] = [
     &PINS,
     &CLIENTS,
     &LOGINS,
+    &AUTHENTICATION_FAILURES,
     &BYTES,
     &ERRORS,
     &LIMIT_REJECTIONS,

@@ -27,18 +27,30 @@ label_enum! {
     PinReason {
         /// It has an open prepared statement with a name.
         NamedStatement => "named_statement",
-        /// It ran a command that may leave state in the server session (`SET`, `LISTEN`, `PREPARE`, …).
-        Command => "command",
-        /// `set_config` in its text.
+        /// It set a parameter for the session that does not follow the client.
+        SetParameter => "set_parameter",
+        /// It did so by `set_config`.
         SetConfig => "set_config",
+        /// It set its role or session authorization.
+        SetRole => "set_role",
+        /// It listens to a channel.
+        Listen => "listen",
+        /// It may have made a temporary table, or something else in that schema.
+        TemporaryTable => "temporary_table",
+        /// It has a cursor that outlives its transaction.
+        HoldCursor => "hold_cursor",
         /// A session-level advisory lock may be held.
         AdvisoryLock => "advisory_lock",
-        /// It may have made a temporary table.
-        TemporaryTable => "temporary_table",
-        /// A startup parameter that the server does not report was asked for.
-        StartupParameter => "startup_parameter",
+        /// It prepared a statement by SQL.
+        SqlPrepare => "sql_prepare",
+        /// It loaded a library.
+        Load => "load",
+        /// It ran a DO block that may leave something.
+        DoBlock => "do_block",
         /// It used the FunctionCall message, whose effects cannot be seen.
         FunctionCall => "function_call",
+        /// It ran a command that is not known to leave nothing.
+        Command => "command",
         /// It is a replication connection, on a server of its own outside the pool.
         Replication => "replication",
         /// A statement too large to be looked at whole.
@@ -87,6 +99,30 @@ label_enum! {
 }
 
 label_enum! {
+    /// Why a client could not prove who it is; the label `reason` of `poolwatch_authentication_failures_total`.
+    AuthFailure {
+        /// There is no such user.
+        UnknownUser => "unknown_user",
+        /// The password is wrong.
+        WrongPassword => "wrong_password",
+        /// The user has no password that the method can check.
+        NoPassword => "no_password",
+        /// No certificate, or another user's.
+        Certificate => "certificate",
+        /// SCRAM is not bound to our certificate, or somebody took the offer to bind it away.
+        ChannelBinding => "channel_binding",
+        /// A password would have come in clear.
+        TlsRequired => "tls_required",
+        /// PostgreSQL could not be asked for the user.
+        Lookup => "lookup",
+        /// An answer that is none.
+        Malformed => "malformed",
+        /// Too many logins wait because of failed ones.
+        TooManyFailures => "too_many_failures",
+    }
+}
+
+label_enum! {
     /// A limit of ours that turned something away; the label `limit` of `poolwatch_limit_rejections_total`.
     Limit {
         /// `listen.max_clients`.
@@ -97,6 +133,20 @@ label_enum! {
         MessageSize => "message_size",
         /// The size of a startup packet.
         StartupSize => "startup_size",
+        /// Logins that wait because others failed (`auth.max_failure_delay`).
+        FailedLogins => "failed_logins",
+        /// `limits.clients_per_user`.
+        ClientsPerUser => "clients_per_user",
+        /// `limits.servers`: a wait for a connection that ended without one.
+        Servers => "servers",
+        /// `limits.idle_client`.
+        IdleClient => "idle_client",
+        /// `limits.idle_in_transaction`.
+        IdleInTransaction => "idle_in_transaction",
+        /// `limits.transaction_time`.
+        TransactionTime => "transaction_time",
+        /// `limits.query_time`.
+        QueryTime => "query_time",
     }
 }
 
@@ -146,6 +196,7 @@ mod tests {
         check(PinReason::ALL.map(|v| (v as usize, v.label())));
         check(Phase::ALL.map(|v| (v as usize, v.label())));
         check(LoginOutcome::ALL.map(|v| (v as usize, v.label())));
+        check(AuthFailure::ALL.map(|v| (v as usize, v.label())));
         check(Limit::ALL.map(|v| (v as usize, v.label())));
         check(ClientState::ALL.map(|v| (v as usize, v.label())));
         check(Outcome::ALL.map(|v| (v as usize, v.label())));

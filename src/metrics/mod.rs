@@ -23,7 +23,7 @@ mod sqlstate;
 mod upstream;
 
 pub use family::{Family, Kind};
-pub use labels::{ClientState, Limit, LoginOutcome, Phase, PinReason};
+pub use labels::{AuthFailure, ClientState, Limit, LoginOutcome, Phase, PinReason};
 pub use pool::{PinGuard, PoolLabels, PoolMetrics};
 pub use proxy::ProxyMetrics;
 pub use registry::{EncodeError, Metrics};

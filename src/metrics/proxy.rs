@@ -2,7 +2,7 @@
 
 use super::count::Count;
 use super::families as f;
-use super::labels::{Limit, LoginOutcome};
+use super::labels::{AuthFailure, Limit, LoginOutcome};
 use super::scrape::Scrape;
 use super::sqlstate;
 use crate::error::Class;
@@ -21,6 +21,7 @@ pub struct ProxyMetrics {
     server_received: Count,
     server_sent: Count,
     logins: [Count; LoginOutcome::COUNT],
+    auth_failures: [Count; AuthFailure::COUNT],
     limits: [Count; Limit::COUNT],
     own_errors: [BySqlstate; Class::ALL.len()],
     query_errors: BySqlstate,
@@ -34,6 +35,7 @@ impl ProxyMetrics {
             server_received: Count::default(),
             server_sent: Count::default(),
             logins: Default::default(),
+            auth_failures: Default::default(),
             limits: Default::default(),
             own_errors: Class::ALL.map(|_| zeros()),
             query_errors: zeros(),
@@ -65,6 +67,11 @@ impl ProxyMetrics {
         self.logins[outcome as usize].inc();
     }
 
+    /// A client did not prove who it is.
+    pub fn authentication_failed(&self, reason: AuthFailure) {
+        self.auth_failures[reason as usize].inc();
+    }
+
     /// A client was told an error of ours.
     pub fn error(&self, class: Class, sqlstate: &str) {
         self.own_errors[class as usize][sqlstate::index(sqlstate)].inc();
@@ -92,6 +99,10 @@ impl ProxyMetrics {
         for outcome in LoginOutcome::ALL {
             let count = self.logins[outcome as usize].get();
             out.counter(&f::LOGINS, &[outcome.label()], count);
+        }
+        for reason in AuthFailure::ALL {
+            let count = self.auth_failures[reason as usize].get();
+            out.counter(&f::AUTHENTICATION_FAILURES, &[reason.label()], count);
         }
         for limit in Limit::ALL {
             let count = self.limits[limit as usize].get();

@@ -9,6 +9,7 @@ mod frame;
 mod inbox;
 mod outbox;
 mod replies;
+mod sasl;
 mod startup;
 
 pub use description::{Description, DescriptionReader};
@@ -17,7 +18,8 @@ pub use frame::{FrameError, HEADER, Header, backend, cstr, frontend};
 pub use inbox::Inbox;
 pub use outbox::Outbox;
 pub use replies::{Replies, Severity};
+pub use sasl::{SaslInitialResponse, password};
 pub use startup::{
-    CancelKey, MAX_STARTUP, StartupError, StartupPacket, StartupParameters, parse_startup,
-    startup_length,
+    CancelKey, MAX_SECRET, MAX_STARTUP, MINOR, StartupError, StartupPacket, StartupParameters,
+    parse_startup, startup_length,
 };

@@ -52,6 +52,46 @@ impl Replies {
         self.message(b'R', |body| body.extend_from_slice(&0_i32.to_be_bytes()))
     }
 
+    /// AuthenticationCleartextPassword.
+    pub fn authentication_cleartext_password(&mut self) -> &mut Self {
+        self.message(b'R', |body| body.extend_from_slice(&3_i32.to_be_bytes()))
+    }
+
+    /// AuthenticationMD5Password.
+    pub fn authentication_md5_password(&mut self, salt: [u8; 4]) -> &mut Self {
+        self.message(b'R', |body| {
+            body.extend_from_slice(&5_i32.to_be_bytes());
+            body.extend_from_slice(&salt);
+        })
+    }
+
+    /// AuthenticationSASL: the mechanisms, best first.
+    pub fn authentication_sasl(&mut self, mechanisms: &[&str]) -> &mut Self {
+        self.message(b'R', |body| {
+            body.extend_from_slice(&10_i32.to_be_bytes());
+            for mechanism in mechanisms {
+                push_cstr(body, mechanism);
+            }
+            body.push(0);
+        })
+    }
+
+    /// AuthenticationSASLContinue.
+    pub fn authentication_sasl_continue(&mut self, data: &[u8]) -> &mut Self {
+        self.message(b'R', |body| {
+            body.extend_from_slice(&11_i32.to_be_bytes());
+            body.extend_from_slice(data);
+        })
+    }
+
+    /// AuthenticationSASLFinal.
+    pub fn authentication_sasl_final(&mut self, data: &[u8]) -> &mut Self {
+        self.message(b'R', |body| {
+            body.extend_from_slice(&12_i32.to_be_bytes());
+            body.extend_from_slice(data);
+        })
+    }
+
     /// ParameterStatus.
     pub fn parameter_status(&mut self, name: &str, value: &str) -> &mut Self {
         self.message(backend::PARAMETER_STATUS, |body| {
@@ -152,6 +192,13 @@ mod tests {
         let mut replies = Replies::default();
         replies.ready_for_query(b'I');
         assert_eq!(replies.bytes(), b"Z\0\0\0\x05I");
+    }
+
+    #[test]
+    fn mechanisms_end_with_an_empty_one() {
+        let mut replies = Replies::default();
+        replies.authentication_sasl(&["A", "B"]);
+        assert_eq!(replies.bytes(), b"R\0\0\0\x0d\0\0\0\x0aA\0B\0\0");
     }
 
     #[test]

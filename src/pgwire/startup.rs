@@ -6,6 +6,12 @@ use std::fmt;
 
 use super::frame::cstr;
 
+/// The newest minor version of protocol 3 that is spoken here, towards clients and towards servers.
+pub const MINOR: u16 = 2;
+
+/// No secret of a cancel key is longer (PostgreSQL documentation, "BackendKeyData").
+pub const MAX_SECRET: usize = 256;
+
 /// PostgreSQL's own limit of a startup packet (`MAX_STARTUP_PACKET_LENGTH`).
 pub const MAX_STARTUP: usize = 10_000;
 
@@ -85,7 +91,7 @@ pub enum StartupError {
     #[error("startup parameters must be UTF-8")]
     Encoding,
     /// Protocol version 2 or older, or one from the future's next major.
-    #[error("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.0")]
+    #[error("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.{MINOR}")]
     Version {
         /// Protocol version, major.
         major: u16,
@@ -132,7 +138,7 @@ fn parse_cancel(body: &[u8]) -> Result<StartupPacket, StartupError> {
     let Some((process_id, secret)) = body.split_first_chunk::<4>() else {
         return Err(StartupError::Layout);
     };
-    if secret.is_empty() || secret.len() > 256 {
+    if secret.is_empty() || secret.len() > MAX_SECRET {
         return Err(StartupError::Layout);
     }
     Ok(StartupPacket::Cancel(CancelKey {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use super::budget::Room;
 use super::entry::Entry;
 use super::error::CheckoutError;
 use super::event::{CloseReason, Outcome, PoolEvent, PrePing};
@@ -18,6 +19,14 @@ use super::shared::Shared;
 
 /// How often a dead connection is replaced before the checkout fails, as often as SQLAlchemy does.
 const REPLACEMENTS: u32 = 2;
+
+/// What there is to go on with where nothing was idle.
+enum Found<M: bb8::ManageConnection> {
+    /// Room for a connection, at once; `None` where no limit is shared.
+    Room(Option<Room>),
+    /// After a wait: a connection that came back, or room for one.
+    Waited(Option<Held<M>>, Option<Room>),
+}
 
 /// What a look at an idle connection says.
 enum Verdict {
@@ -75,6 +84,7 @@ impl<M: bb8::ManageConnection> Shared<M> {
                 call,
                 outcome,
                 now,
+                limit,
             }),
             Err(error) => {
                 call.outcome = error.outcome();
@@ -134,14 +144,77 @@ impl<M: bb8::ManageConnection> Shared<M> {
     }
 
     /// Gives a lease its connection: the next idle one, if it stands its checks, or a new one.
-    async fn fill(&self, lease: &mut Lease<M>) -> Result<(), CheckoutError<M::Error>> {
+    /// Whether there was a wait, for room in a limit over several pools.
+    async fn fill(
+        &self,
+        lease: &mut Lease<M>,
+        started: Instant,
+        limit: Duration,
+    ) -> Result<bool, CheckoutError<M::Error>> {
+        let mut waited = false;
         if !lease.is_held() {
             match self.take() {
                 Some(held) => lease.hold(held),
-                None => return self.connect(lease).await,
+                None => match self.room(started, limit).await? {
+                    Found::Room(room) => {
+                        self.connect(lease, room).await?;
+                        return Ok(false);
+                    }
+                    Found::Waited(None, room) => {
+                        self.connect(lease, room).await?;
+                        return Ok(true);
+                    }
+                    Found::Waited(Some(held), _) => {
+                        waited = true;
+                        lease.hold(held);
+                    }
+                },
             }
         }
-        self.check(lease).await
+        self.check(lease).await?;
+        Ok(waited)
+    }
+
+    /// Room for one more connection, where several pools share a limit; or an idle connection that came back meanwhile.
+    async fn room(
+        &self,
+        started: Instant,
+        limit: Duration,
+    ) -> Result<Found<M>, CheckoutError<M::Error>> {
+        let Some(share) = &self.share else {
+            return Ok(Found::Room(None));
+        };
+        if let Some(room) = share.room() {
+            return Ok(Found::Room(Some(room)));
+        }
+        let mut waiting = Waiting::start(self, Instant::now());
+        let place = share.queue();
+        let left = limit.saturating_sub(started.elapsed());
+        let found = timeout(left, async {
+            loop {
+                if self.gate.is_closed() {
+                    return None;
+                }
+                if let Some(held) = self.take() {
+                    return Some(Found::Waited(Some(held), None));
+                }
+                if let Some(room) = place.try_take() {
+                    return Some(Found::Waited(None, Some(room)));
+                }
+                place.woken().await;
+            }
+        })
+        .await;
+        waiting.granted = matches!(found, Ok(Some(Found::Waited(Some(_), _))));
+        drop((place, waiting));
+        match found {
+            Ok(Some(found)) => Ok(found),
+            Ok(None) => Err(CheckoutError::Closed),
+            Err(_) => Err(CheckoutError::NoRoom {
+                limit: share.limit(),
+                waited: started.elapsed(),
+            }),
+        }
     }
 
     /// Brings the lease's idle connection, or one in its place, to where it can be handed out.
@@ -153,8 +226,8 @@ impl<M: bb8::ManageConnection> Shared<M> {
                 return Ok(());
             }
             Verdict::Stale(reason) => {
-                lease.close(reason);
-                return self.connect(lease).await;
+                let room = lease.close(reason);
+                return self.connect(lease, room).await;
             }
             Verdict::HungUp => {
                 self.tell_ping(PrePing::Hangup);
@@ -177,8 +250,8 @@ impl<M: bb8::ManageConnection> Shared<M> {
     ) -> Result<(), CheckoutError<M::Error>> {
         for _ in 0..REPLACEMENTS {
             self.disconnected(lease.entry().born);
-            lease.close(reason);
-            self.connect(lease).await?;
+            let room = lease.close(reason);
+            self.connect(lease, room).await?;
             if !self.is_broken(lease.entry_mut()) {
                 return Ok(());
             }
@@ -238,15 +311,20 @@ impl<M: bb8::ManageConnection> Shared<M> {
     }
 
     /// Opens a connection in the caller's task, so that the caller gets the real error, at once.
-    async fn connect(&self, lease: &mut Lease<M>) -> Result<(), CheckoutError<M::Error>> {
+    async fn connect(
+        &self,
+        lease: &mut Lease<M>,
+        room: Option<Room>,
+    ) -> Result<(), CheckoutError<M::Error>> {
         let connecting = Connecting::start(self);
         let limit = self.knobs.connect_timeout();
-        let entry = match timeout(limit, self.shelf.connect()).await {
+        let mut entry = match timeout(limit, self.shelf.connect()).await {
             Ok(Ok(entry)) => entry,
             Ok(Err(error)) => return Err(CheckoutError::Connect(error)),
             Err(_) => return Err(CheckoutError::ConnectTimeout { after: limit }),
         };
         connecting.succeeded();
+        entry.room = room;
         lease.hold(self.house(entry)?);
         Ok(())
     }
@@ -283,6 +361,8 @@ pub struct Entered<M: bb8::ManageConnection> {
     call: Call<M>,
     outcome: Outcome,
     now: Instant,
+    /// For the waits of this checkout together.
+    limit: Duration,
 }
 
 impl<M: bb8::ManageConnection> Entered<M> {
@@ -309,6 +389,7 @@ impl<M: bb8::ManageConnection> Entered<M> {
             mut call,
             outcome,
             now,
+            limit: _,
         } = self;
         call.outcome = outcome;
         call.ended = Some(now);
@@ -321,9 +402,14 @@ impl<M: bb8::ManageConnection> Entered<M> {
     /// See [`CheckoutError`].
     pub async fn finish(mut self) -> Result<Checkout<M>, CheckoutError<M::Error>> {
         let shared = Arc::clone(&self.call.shared);
-        if let Err(error) = shared.fill(&mut self.lease).await {
-            self.call.outcome = error.outcome();
-            return Err(error);
+        let filled = shared.fill(&mut self.lease, self.call.started, self.limit);
+        match filled.await {
+            Ok(true) => self.outcome = Outcome::Waited,
+            Ok(false) => {}
+            Err(error) => {
+                self.call.outcome = error.outcome();
+                return Err(error);
+            }
         }
         let Self {
             lease,

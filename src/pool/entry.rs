@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::budget::Room;
 use super::event::CloseReason;
 use super::generation::Generation;
 use super::slots::{Slot, Slots};
@@ -24,6 +25,8 @@ pub(super) struct Entry<C> {
     pub(super) discard: Option<CloseReason>,
     /// Where the start of its use is recorded.
     pub(super) used: Slot,
+    /// Its part of a limit over several pools; behind the connection, so that it outlives it.
+    pub(super) room: Option<Room>,
 }
 
 /// The user's manager with what a new [`Entry`] needs.
@@ -55,6 +58,7 @@ impl<M: bb8::ManageConnection> bb8::ManageConnection for Stored<M> {
             fresh: true,
             discard: None,
             used: self.0.uses.claim(),
+            room: None,
         }))
     }
 

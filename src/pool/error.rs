@@ -22,6 +22,17 @@ pub enum CheckoutError<E> {
         /// How long the checkout waited.
         waited: Duration,
     },
+    /// A limit over several pools left no room for one more connection in time.
+    #[error(
+        "limit of {limit} connections over all pools reached, connection timed out, timeout {:.2}",
+        waited.as_secs_f64()
+    )]
+    NoRoom {
+        /// The limit.
+        limit: usize,
+        /// How long the checkout waited.
+        waited: Duration,
+    },
     /// The connect failed.
     #[error("could not connect")]
     Connect(#[source] E),
@@ -55,7 +66,7 @@ impl<E> CheckoutError<E> {
     /// How the checkout ended, as metrics count it.
     pub fn outcome(&self) -> Outcome {
         match self {
-            CheckoutError::Timeout { .. } => Outcome::Timeout,
+            CheckoutError::Timeout { .. } | CheckoutError::NoRoom { .. } => Outcome::Timeout,
             CheckoutError::Connect(_) | CheckoutError::ConnectTimeout { .. } => {
                 Outcome::ConnectError
             }
@@ -71,7 +82,7 @@ impl<E> CheckoutError<E> {
 impl<E: std::error::Error + 'static> ClientError for CheckoutError<E> {
     fn class(&self) -> Class {
         match self {
-            CheckoutError::Timeout { .. } => Class::PoolTimeout,
+            CheckoutError::Timeout { .. } | CheckoutError::NoRoom { .. } => Class::PoolTimeout,
             CheckoutError::Connect(_) | CheckoutError::ConnectTimeout { .. } => Class::Connect,
             CheckoutError::Ping(_) | CheckoutError::PingTimeout | CheckoutError::Dead => {
                 Class::ServerLost

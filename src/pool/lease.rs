@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::budget::Room;
 use super::entry::Entry;
 use super::event::CloseReason;
 use super::shared::Shared;
@@ -63,11 +64,15 @@ impl<M: bb8::ManageConnection> Lease<M> {
         self.held.is_some()
     }
 
-    /// Closes the connection and keeps the permit.
-    pub(super) fn close(&mut self, reason: CloseReason) {
-        if let Some(held) = self.held.take() {
-            self.shared().close(held, reason);
-        }
+    /// Closes the connection and keeps the permit, and its room for the one that takes its place.
+    pub(super) fn close(&mut self, reason: CloseReason) -> Option<Room> {
+        let mut held = self.held.take()?;
+        let room = match &mut held {
+            Held::Pooled(pooled) => pooled.room.take(),
+            Held::Dedicated(entry) => entry.room.take(),
+        };
+        self.shared().close(held, reason);
+        room
     }
 
     /// Gives the connection back to where it was taken from, as if it never had been.

@@ -4,6 +4,7 @@
 //! have a connection, `shelf` keeps the idle ones, `checkout` is the way from one to the other, `lease` makes
 //! sure that nothing is lost on it, `guard` is what a borrower holds.
 
+mod budget;
 mod checkout;
 mod config;
 mod entry;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use budget::Budget;
 pub use checkout::Entered;
 pub use config::{Config, ConfigError};
 pub use error::{CheckoutError, StillHeld};
@@ -60,8 +62,36 @@ impl<M: bb8::ManageConnection> Pool<M> {
     ) -> Result<Self, ConfigError> {
         let shape = config.shape()?;
         Ok(Self {
-            shared: Arc::new(Shared::new(manager, config, shape, observer)),
+            shared: Arc::new(Shared::new(manager, config, shape, observer, None)),
         })
+    }
+
+    /// As [`new`](Self::new), one of several pools that share a limit on their connections. A checkout that has to wait
+    /// for it waits within the same time as at the gate.
+    ///
+    /// # Errors
+    /// Sizes that contradict each other.
+    pub fn sharing(
+        budget: &Budget,
+        manager: M,
+        config: Config,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, ConfigError> {
+        let shape = config.shape()?;
+        let share = Some(budget.share());
+        let shared = Arc::new(Shared::new(manager, config, shape, observer, share));
+        if let Some(share) = &shared.share {
+            let weak = Arc::downgrade(&shared);
+            share.join(weak);
+        }
+        Ok(Self { shared })
+    }
+
+    /// Closes the connections that are idle now. How many that were.
+    pub fn close_idle(&self) -> u32 {
+        let closed = self.shared.shelf.shed(u32::MAX, &self.shared.gauges);
+        self.shared.tell_closed(closed, CloseReason::Idle);
+        closed
     }
 
     /// A connection, if a permit is free and the next idle connection can be used without a round trip.
@@ -167,6 +197,9 @@ impl<M: bb8::ManageConnection> Pool<M> {
     /// come back.
     pub fn close(&self) {
         self.shared.gate.close();
+        if let Some(share) = &self.shared.share {
+            share.wake_all();
+        }
         let closed = self.shared.shelf.close(&self.shared.gauges);
         self.shared.tell_closed(closed, CloseReason::Shutdown);
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::budget::{Member, Share};
 use super::config::{Config, Shape};
 use super::entry::{Entry, Keeper};
 use super::event::{CloseReason, Observer, PoolEvent};
@@ -30,6 +31,8 @@ pub(super) struct Shared<M: bb8::ManageConnection> {
     /// Whether connections are pooled at all.
     pub(super) enabled: bool,
     observer: Arc<dyn Observer>,
+    /// Its part in a limit over several pools.
+    pub(super) share: Option<Share>,
     /// What the pool was last told. Held while that is applied, so that two reloads do not mix.
     pub(super) config: Mutex<Config>,
 }
@@ -40,6 +43,7 @@ impl<M: bb8::ManageConnection> Shared<M> {
         config: Config,
         shape: Shape,
         observer: Arc<dyn Observer>,
+        share: Option<Share>,
     ) -> Self {
         let keeper = Arc::new(Keeper {
             manager,
@@ -60,6 +64,7 @@ impl<M: bb8::ManageConnection> Shared<M> {
             outline: Outline::new(&shape),
             enabled: config.enabled,
             observer,
+            share,
             config: Mutex::new(config),
             keeper,
         }
@@ -112,8 +117,16 @@ impl<M: bb8::ManageConnection> Shared<M> {
         if pooled.discard.is_none() {
             pooled.discard = self.unfit(&mut pooled);
         }
-        if let Err((reason, pooled)) = self.shelf.put(pooled, &self.gauges, || self.expected()) {
-            self.close(Held::Pooled(pooled), reason);
+        match self.shelf.put(pooled, &self.gauges, || self.expected()) {
+            Err((reason, pooled)) => self.close(Held::Pooled(pooled), reason),
+            Ok(()) => self.yield_idle(),
+        }
+    }
+
+    /// Asked when a connection lies on the shelf, so that who joins the queue either sees it there or is seen here.
+    fn yield_idle(&self) {
+        if self.share.as_ref().is_some_and(Share::must_yield) {
+            self.shed();
         }
     }
 
@@ -191,6 +204,20 @@ impl<M: bb8::ManageConnection> Shared<M> {
         } else {
             None
         }
+    }
+}
+
+impl<M: bb8::ManageConnection> Member for Shared<M> {
+    fn shed(&self) -> bool {
+        let closed = self.shelf.shed(1, &self.gauges);
+        self.tell_closed(closed, CloseReason::Idle);
+        closed > 0
+    }
+}
+
+impl<M: bb8::ManageConnection> std::fmt::Debug for Shared<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 

@@ -162,6 +162,14 @@ impl<M: bb8::ManageConnection> Shelf<M> {
         self.evict(&room, keep, CloseReason::Idle, gauges)
     }
 
+    /// Closes so many of the idle ones, the next to be handed out first. How many that were.
+    #[must_use]
+    pub(super) fn shed(&self, count: u32, gauges: &Gauges) -> u32 {
+        let room = self.room.lock();
+        let keep = gauges.counts().idle.saturating_sub(count);
+        self.evict(&room, keep, CloseReason::Idle, gauges)
+    }
+
     /// Closes what was kept for somebody who does not take it any more. How many that were.
     #[must_use]
     pub(super) fn trim(&self, gauges: &Gauges, expected: impl FnOnce() -> u32) -> u32 {

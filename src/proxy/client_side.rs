@@ -6,17 +6,18 @@
 use std::sync::Arc;
 use tokio::time::Instant;
 
+use super::databases;
 use super::demand::DemandError;
 use super::names::Entry;
 use super::phase::{Phase, Request};
 use super::pipeline::Owed;
 use super::sharing::{Noted, statement_name};
-use super::traffic::Traffic;
+use super::traffic::{Dropping, Traffic};
 use super::unnamed::KEEP_AT_MOST;
 use crate::backend::Copies;
 use crate::metrics::{PinReason, PoolMetrics};
 use crate::pgwire::{HEADER, Header, cstr};
-use crate::sql::deallocated;
+use crate::sql::{deallocated, may_deallocate};
 
 /// How far a look came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,13 +40,17 @@ impl Traffic {
         copies: &mut Copies,
     ) -> Result<Looked, DemandError> {
         while !self.goodbye {
-            if self.client_body > 0 && !self.pass_body(metrics) {
+            if self.client_body > 0 && !self.pass_body() {
                 break;
             }
             let bytes = &self.from_client.bytes()[self.to_server..];
             let Some(header) = Header::parse(bytes)? else {
                 break;
             };
+            if header.total > self.message_limit {
+                let (length, limit) = (header.total, self.message_limit);
+                return Err(DemandError::TooLong { length, limit });
+            }
             let (phase, request) = self.phase.on_client(header.tag)?;
             if request == Request::Terminate {
                 self.goodbye = true;
@@ -80,19 +85,13 @@ impl Traffic {
     }
 
     /// Marks more of a message that passes in pieces; false when the rest is still to come.
-    fn pass_body(&mut self, metrics: &Arc<PoolMetrics>) -> bool {
+    fn pass_body(&mut self) -> bool {
         let bytes = &self.from_client.bytes()[self.to_server..];
         let there = self.client_body.min(bytes.len());
-        if let Some(scan) = &mut self.text
-            && let Some(word) = scan.feed(&bytes[..there])
-        {
-            self.pins.pin(reason(word), metrics);
-        }
+        let last = there == self.client_body;
+        self.state.on_piece(&bytes[..there], last);
         self.to_server += there;
         self.client_body -= there;
-        if self.client_body == 0 {
-            self.text = None;
-        }
         self.client_body == 0
     }
 
@@ -113,8 +112,9 @@ impl Traffic {
         let body = &bytes[HEADER..header.total.min(bytes.len())];
         let owed = match request {
             Request::Query => {
+                self.vacates = databases::vacated(cstr(body).map_or(body, |(text, _)| text));
                 let whole = header.total <= bytes.len();
-                look_at_text(body, whole, &mut self.text, &mut self.pins, metrics);
+                self.state.on_query(body, whole);
                 if let Some(name) = deallocated(body) {
                     return self.deallocate(name, header, now, copies);
                 }
@@ -122,16 +122,24 @@ impl Traffic {
             }
             Request::Parse => return self.note_parse(header, now, metrics, copies),
             Request::Bind | Request::Describe | Request::Close => {
+                match request {
+                    Request::Bind => self.state.on_bind(body),
+                    Request::Close => self.state.on_close(body),
+                    _ => {}
+                }
                 return self.note_use(request, header, now, copies);
             }
-            Request::Execute => Owed::Execute,
+            Request::Execute => {
+                self.state.on_execute(body);
+                Owed::Execute
+            }
             Request::Sync => {
                 self.unnamed.on_sync();
                 self.names.on_sync();
                 Owed::Sync
             }
             Request::FunctionCall => {
-                self.pins.pin(PinReason::FunctionCall, metrics);
+                self.state.on_function_call();
                 Owed::FunctionCall
             }
             Request::CopyEnd => Owed::CopyEnd,
@@ -150,12 +158,21 @@ impl Traffic {
     ) -> Noted {
         let bytes = &self.from_client.bytes()[self.to_server..];
         let body = &bytes[HEADER..header.total.min(bytes.len())];
-        let whole = header.total <= bytes.len();
-        let (name, asked) = cstr(body).unwrap_or((body, &[]));
-        if !name.is_empty() && !self.names.is_settled(name) {
+        let named = cstr(body).map_or(body, |(name, _)| name);
+        if !named.is_empty() && (!self.names.is_settled(named) || self.must_wait_for_drop()) {
             return Noted::Wait;
         }
-        look_at_text(body, whole, &mut self.text, &mut self.pins, metrics);
+        let bytes = &self.from_client.bytes()[self.to_server..];
+        let body = &bytes[HEADER..header.total.min(bytes.len())];
+        let whole = header.total <= bytes.len();
+        let (name, asked) = cstr(body).unwrap_or((body, &[]));
+        self.vacates = databases::vacated(cstr(asked).map_or(asked, |(text, _)| text));
+        let text = if whole {
+            cstr(asked).map_or(asked, |(text, _)| text)
+        } else {
+            asked
+        };
+        self.state.on_parse(name, text, whole);
         if name.is_empty() {
             // One that is too long to be kept stays where it is, and the session with it.
             let kept = if whole && header.total <= KEEP_AT_MOST {
@@ -195,6 +212,9 @@ impl Traffic {
                     return Noted::Wait;
                 }
                 if request == Request::Bind {
+                    if may_deallocate(self.unnamed.text()) {
+                        self.dropping = Dropping::Sent;
+                    }
                     Owed::Bind
                 } else {
                     Owed::Describe
@@ -237,31 +257,6 @@ fn looked_into(request: Request) -> bool {
         request,
         Request::Query | Request::Parse | Request::Bind | Request::Describe | Request::Close
     )
-}
-
-fn look_at_text(
-    body: &[u8],
-    whole: bool,
-    scan: &mut Option<StateScan>,
-    pins: &mut super::pins::Pins,
-    metrics: &Arc<PoolMetrics>,
-) {
-    let word = if whole {
-        state_word(body)
-    } else {
-        scan.insert(StateScan::default()).feed(body)
-    };
-    if let Some(word) = word {
-        pins.pin(reason(word), metrics);
-    }
-}
-
-fn reason(word: StateWord) -> PinReason {
-    match word {
-        StateWord::SetConfig => PinReason::SetConfig,
-        StateWord::AdvisoryLock => PinReason::AdvisoryLock,
-        StateWord::IntoTemp => PinReason::TemporaryTable,
-    }
 }
 
 impl Traffic {

@@ -3,14 +3,15 @@
 //! A session polls flags and is woken through one waker, so that waiting for "stop" costs it nothing per query.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
 use crate::backend::{Aim, Cancels};
+use crate::clients::ClientWatch;
 use crate::pgwire::CancelKey;
 
 /// The outside's hold on one session.
@@ -21,6 +22,10 @@ pub(super) struct Control {
     /// The time to stop is over: a transaction is not waited for any more.
     stop_now: AtomicBool,
     cancel: AtomicBool,
+    /// What has lasted too long, as [`limits`](super::limits) packs it; zero is nothing.
+    overdue: AtomicU64,
+    /// Whom the looks for that look at.
+    client: OnceLock<ClientWatch>,
     /// The server that runs this client's query now. Locked by its own session at checkout and return, and by a cancel
     /// request; never across an await.
     running: Mutex<Option<Arc<Cancels>>>,
@@ -64,6 +69,31 @@ impl Control {
         self.cancel.store(false, Ordering::Relaxed);
     }
 
+    /// The limits on this client are watched from now on.
+    pub(super) fn watch(&self, client: ClientWatch) {
+        let _ = self.client.set(client);
+    }
+
+    pub(super) fn client(&self) -> Option<&ClientWatch> {
+        self.client.get()
+    }
+
+    /// Tells the session what has lasted too long.
+    pub(super) fn tell_overdue(&self, word: u64) {
+        self.overdue.store(word, Ordering::Relaxed);
+        self.waker.wake();
+    }
+
+    /// Whether something was told to have lasted too long.
+    #[inline]
+    pub(super) fn is_overdue(&self) -> bool {
+        self.overdue.load(Ordering::Relaxed) != 0
+    }
+
+    pub(super) fn take_overdue_word(&self) -> u64 {
+        self.overdue.swap(0, Ordering::Relaxed)
+    }
+
     fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
         self.waker.wake();
@@ -73,10 +103,15 @@ impl Control {
 /// A session's secret and its control.
 type Session = (Box<[u8]>, Arc<Control>);
 
-/// The sessions by their cancel keys.
+/// The bytes of a secret: what the protocol says up to 3.1, and from 3.2 on as many as PostgreSQL has.
+const SHORT_SECRET: usize = 4;
+const LONG_SECRET: usize = 32;
+
+/// The sessions by their cancel keys. Several may have the same process id: servers of two hosts, or a server's and one of
+/// ours.
 #[derive(Debug, Default)]
 pub(super) struct Controls {
-    by_process: Mutex<HashMap<i32, Session>>,
+    by_process: Mutex<HashMap<i32, Vec<Session>>>,
     stopping: AtomicBool,
 }
 
@@ -91,28 +126,34 @@ pub(super) struct Registered {
 }
 
 impl Controls {
-    /// Registers a session under a fresh key that cannot be guessed.
-    pub(super) fn register(self: &Arc<Self>) -> Registered {
+    /// Registers a session under a fresh key that cannot be guessed, as long as the protocol's minor version allows. A
+    /// client that keeps one server is told that server's process id.
+    pub(super) fn register(self: &Arc<Self>, minor: u16, server: Option<i32>) -> Registered {
         let control = Arc::new(Control::default());
-        let secret: [u8; 4] = rand::random();
-        let mut table = self.by_process.lock();
-        let process_id = loop {
-            let candidate = rand::random::<i32>() & i32::MAX;
-            if candidate != 0 && !table.contains_key(&candidate) {
-                break candidate;
-            }
+        let random: [u8; LONG_SECRET] = rand::random();
+        let length = match minor {
+            0 | 1 => SHORT_SECRET,
+            _ => LONG_SECRET,
         };
-        table.insert(process_id, (secret.into(), control.clone()));
+        let secret: Box<[u8]> = random[..length].into();
+        let mut table = self.by_process.lock();
+        let process_id = server.unwrap_or_else(|| {
+            loop {
+                let candidate = rand::random::<i32>() & i32::MAX;
+                if candidate != 0 && !table.contains_key(&candidate) {
+                    break candidate;
+                }
+            }
+        });
+        let sessions = table.entry(process_id).or_default();
+        sessions.push((secret.clone(), control.clone()));
         drop(table);
         if self.stopping.load(Ordering::Relaxed) {
             control.stop();
         }
         Registered {
             table: self.clone(),
-            key: CancelKey {
-                process_id,
-                secret: secret.into(),
-            },
+            key: CancelKey { process_id, secret },
             control,
         }
     }
@@ -121,11 +162,11 @@ impl Controls {
     /// known does nothing, and takes as long.
     pub(super) fn cancel(&self, key: &CancelKey) -> Option<Aim> {
         let table = self.by_process.lock();
-        let (secret, control) = table.get(&key.process_id)?;
-        if !same(secret, &key.secret) {
-            return None;
-        }
-        let control = control.clone();
+        let sessions = table.get(&key.process_id)?;
+        let found = sessions
+            .iter()
+            .find(|(secret, _)| same(secret, &key.secret))?;
+        let control = found.1.clone();
         drop(table);
         // Counted under the lock, so that the session cannot give the server away unseen.
         let running = control.running.lock();
@@ -145,13 +186,24 @@ impl Controls {
         let table = self.by_process.lock();
         table
             .values()
+            .flatten()
             .filter_map(|(_, control)| control.running.lock().as_ref().map(Cancels::aim))
+            .collect()
+    }
+
+    /// Every session's control.
+    pub(super) fn all(&self) -> Vec<Arc<Control>> {
+        let table = self.by_process.lock();
+        table
+            .values()
+            .flatten()
+            .map(|(_, control)| control.clone())
             .collect()
     }
 
     /// Tells every session that the time to stop is over.
     pub(super) fn stop_now(&self) {
-        for (_, control) in self.by_process.lock().values() {
+        for (_, control) in self.by_process.lock().values().flatten() {
             control.stop_now.store(true, Ordering::Relaxed);
             control.waker.wake();
         }
@@ -161,7 +213,7 @@ impl Controls {
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         let table = self.by_process.lock();
-        for (_, control) in table.values() {
+        for (_, control) in table.values().flatten() {
             control.stop();
         }
     }
@@ -174,7 +226,13 @@ fn same(ours: &[u8], theirs: &[u8]) -> bool {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.table.by_process.lock().remove(&self.key.process_id);
+        let mut table = self.table.by_process.lock();
+        if let Some(sessions) = table.get_mut(&self.key.process_id) {
+            sessions.retain(|(_, control)| !Arc::ptr_eq(control, &self.control));
+            if sessions.is_empty() {
+                table.remove(&self.key.process_id);
+            }
+        }
     }
 }
 
@@ -185,7 +243,7 @@ mod tests {
     #[test]
     fn a_wrong_secret_cancels_nothing() {
         let table = Arc::new(Controls::default());
-        let session = table.register();
+        let session = table.register(0, None);
         let mut key = session.key.clone();
         key.secret[0] ^= 1;
         assert!(table.cancel(&key).is_none());
@@ -196,18 +254,36 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_as_long_as_the_protocol_allows_and_told_apart_under_one_process_id() {
+        let table = Arc::new(Controls::default());
+        let sessions: Vec<_> = (0..3)
+            .map(|minor| table.register(minor, Some(4711)))
+            .collect();
+        let lengths: Vec<_> = sessions.iter().map(|one| one.key.secret.len()).collect();
+        assert_eq!(lengths, [4, 4, 32]);
+        table.cancel(&sessions[2].key);
+        let hit: Vec<_> = sessions
+            .iter()
+            .map(|one| one.control.take_cancel())
+            .collect();
+        assert_eq!(hit, [false, false, true]);
+        drop(sessions);
+        assert!(table.by_process.lock().is_empty());
+    }
+
+    #[test]
     fn a_session_that_ended_has_no_place_any_more() {
         let table = Arc::new(Controls::default());
-        drop(table.register());
+        drop(table.register(0, None));
         assert!(table.by_process.lock().is_empty());
     }
 
     #[test]
     fn stopping_reaches_sessions_that_come_later() {
         let table = Arc::new(Controls::default());
-        let before = table.register();
+        let before = table.register(0, None);
         table.stop();
         assert!(before.control.stopping());
-        assert!(table.register().control.stopping());
+        assert!(table.register(0, None).control.stopping());
     }
 }

@@ -73,6 +73,14 @@ pub(super) enum DemandError {
     /// The frame cannot be one.
     #[error(transparent)]
     Frame(#[from] FrameError),
+    /// The message is longer than ours may be.
+    #[error("message of {length} bytes is too long")]
+    TooLong {
+        /// The message's length, its header included.
+        length: usize,
+        /// What is allowed.
+        limit: usize,
+    },
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! From an accepted connection to a login: TLS, startup, cancel requests.
 //!
 //! Functions that take the stream and return the next thing. Bytes are read exactly, never beyond the packet, so that
-//! nothing sent in clear before TLS is ever taken for part of the protected session (as CVE-2021-23214 was).
+//! nothing sent in clear before TLS is ever taken for part of the protected session (as CVE-2021-23214 was). A client may
+//! also begin with TLS at once (libpq 17, `sslnegotiation=direct`).
 
 use std::io;
+use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -20,6 +22,8 @@ pub(super) enum Login {
     Session {
         /// The stream, encrypted if the client asked.
         stream: Stream,
+        /// What SCRAM is bound to on it, where it can be.
+        end_point: Option<Arc<[u8]>>,
         /// The protocol's minor version that the client asked for.
         minor: u16,
         /// What the client sent.
@@ -63,6 +67,12 @@ pub(super) async fn handshake(
     tls: &ServerTls,
 ) -> Result<Login, (HandshakeError, Option<Stream>)> {
     let mut asked_gss = false;
+    let mut end_point = None;
+    let gone = |error: io::Error| (HandshakeError::Io(error), None);
+    if stream.begins_with_tls().await.map_err(gone)? {
+        let encrypted = tls.accept_direct(stream).await.map_err(gone)?;
+        (stream, end_point) = (encrypted.stream, encrypted.end_point);
+    }
     loop {
         let packet = match read_packet(&mut stream).await {
             Ok(packet) => packet,
@@ -74,22 +84,14 @@ pub(super) async fn handshake(
                 return Err((HandshakeError::Twice, Some(stream)));
             }
             StartupPacket::Ssl => {
-                stream
-                    .write_all(b"S")
-                    .await
-                    .map_err(|error| (error.into(), None))?;
-                stream = tls
-                    .accept(stream)
-                    .await
-                    .map_err(|error| (error.into(), None))?;
+                stream.write_all(b"S").await.map_err(gone)?;
+                let encrypted = tls.accept(stream).await.map_err(gone)?;
+                (stream, end_point) = (encrypted.stream, encrypted.end_point);
             }
             StartupPacket::Gss if asked_gss => return Err((HandshakeError::Twice, Some(stream))),
             StartupPacket::Gss => {
                 asked_gss = true;
-                stream
-                    .write_all(b"N")
-                    .await
-                    .map_err(|error| (error.into(), None))?;
+                stream.write_all(b"N").await.map_err(gone)?;
             }
             StartupPacket::Cancel(key) => return Ok(Login::Cancel { key, stream }),
             StartupPacket::Session {
@@ -97,6 +99,7 @@ pub(super) async fn handshake(
             } => {
                 return Ok(Login::Session {
                     stream,
+                    end_point,
                     minor,
                     parameters,
                 });

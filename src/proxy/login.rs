@@ -5,18 +5,20 @@ use tokio::time::Instant;
 
 use tokio::io::AsyncWriteExt;
 
+use super::authenticate::Refused;
 use super::handshake::{Login, handshake};
+use super::newcomer::{Newcomer, channel, prove};
 use super::session::Session;
 use super::sharing::Sharing;
 use super::traffic::Traffic;
 use super::{PoolMode, Shared, replication};
 use crate::auth::{AuthError, Identity};
-use crate::backend::{ConnectError, Lease};
-use crate::clients::{ClientAddr, ClientGuard, ClientInfo, TooManyClients};
+use crate::backend::{ConnectError, Credentials, Lease, Server};
+use crate::clients::{ClientAddr, ClientGuard, ClientInfo, ClientState, TooManyClients};
 use crate::cluster::{Base, CheckoutFailure, PoolHandle, RouteError};
 use crate::error::{Class, ClientError};
 use crate::metrics::{Limit, LoginOutcome, PinReason};
-use crate::pgwire::{CancelKey, Replies, Severity, StartupParameters};
+use crate::pgwire::{CancelKey, Replies, ServerMessage, Severity, StartupParameters};
 use crate::tls::Stream;
 
 /// What a login came to.
@@ -62,9 +64,20 @@ async fn log_in(shared: &Arc<Shared>, stream: Stream, address: ClientAddr) -> Ou
     match handshake {
         Ok(Login::Session {
             stream,
+            end_point,
             minor,
             parameters,
-        }) => open(shared, stream, minor, &parameters, address).await,
+        }) => {
+            let channel = channel(&stream, end_point, address);
+            let client = Newcomer {
+                stream,
+                minor,
+                parameters,
+                channel,
+                address,
+            };
+            open(shared, client).await
+        }
         Ok(Login::Cancel { key, mut stream }) => {
             cancel(shared, &key).await;
             // libpq takes an end of TLS that was not announced for a failed request.
@@ -97,44 +110,75 @@ async fn cancel(shared: &Shared, key: &CancelKey) {
     }
 }
 
-async fn open(
-    shared: &Arc<Shared>,
-    mut stream: Stream,
-    minor: u16,
-    parameters: &StartupParameters,
-    address: ClientAddr,
-) -> Outcome {
-    match admit(shared, parameters, address).await {
-        Ok(admitted) => match greet(shared, stream, minor, parameters, admitted).await {
+async fn open(shared: &Arc<Shared>, mut client: Newcomer) -> Outcome {
+    let proved = tokio::select! {
+        proved = prove(shared, &mut client) => proved,
+        // What is lost is a login that is told so and may begin elsewhere.
+        () = shared.tasks.stopping() => {
+            return deny(shared, &mut client.stream, &RouteError::Closed).await;
+        }
+    };
+    let (identity, credentials) = match proved {
+        Ok(proved) => proved,
+        Err(Refused::Auth(error)) => return unproved(shared, &mut client.stream, &error).await,
+        Err(Refused::Gone(error)) => return gone(shared, &error),
+    };
+    match admit(shared, &client, &identity, &credentials).await {
+        Ok(admitted) => match greet(shared, client, admitted).await {
             Ok(outcome) => {
                 shared.metrics.login(LoginOutcome::Ok);
                 outcome
             }
-            Err(error) => {
-                tracing::debug!(%error, "the client left during its login");
-                shared.metrics.login(LoginOutcome::Gone);
-                Outcome::Over
-            }
+            Err(error) => gone(shared, &error),
         },
-        Err(error) => {
-            let error = error.told();
-            shared.metrics.login(refused(error.class()));
-            tracing::warn!(
-                class = error.class().label(),
-                sqlstate = error.sqlstate(),
-                error = error.client_message(),
-                "login refused"
-            );
-            refuse(shared, &mut stream, error).await;
-            Outcome::Over
-        }
+        Err(error) => deny(shared, &mut client.stream, error.told()).await,
     }
+}
+
+fn gone(shared: &Shared, error: &std::io::Error) -> Outcome {
+    tracing::debug!(%error, "the client left during its login");
+    shared.metrics.login(LoginOutcome::Gone);
+    Outcome::Over
+}
+
+async fn deny(
+    shared: &Shared,
+    stream: &mut Stream,
+    error: &(dyn ClientError + Send + Sync),
+) -> Outcome {
+    shared.metrics.login(refused(error.class()));
+    tracing::warn!(
+        class = error.class().label(),
+        sqlstate = error.sqlstate(),
+        error = error.client_message(),
+        "login refused"
+    );
+    refuse(shared, stream, error).await;
+    Outcome::Over
+}
+
+/// Counts and logs why a client did not prove who it is, and tells it less.
+async fn unproved(shared: &Shared, stream: &mut Stream, error: &AuthError) -> Outcome {
+    shared.metrics.login(refused(error.class()));
+    shared.metrics.authentication_failed(error.failure());
+    if matches!(error, AuthError::TooManyWaiting(_)) {
+        shared.metrics.limit_rejected(Limit::FailedLogins);
+    }
+    tracing::warn!(
+        class = error.class().label(),
+        sqlstate = error.sqlstate(),
+        reason = error.failure().label(),
+        error = crate::error::chain(error),
+        "authentication failed"
+    );
+    refuse(shared, stream, error).await;
+    Outcome::Over
 }
 
 /// What a refusal of this kind is counted as.
 fn refused(class: Class) -> LoginOutcome {
     match class {
-        Class::Limit | Class::PoolTimeout => LoginOutcome::Limit,
+        Class::Limit | Class::PoolTimeout | Class::Cancelled => LoginOutcome::Limit,
         Class::Authentication => LoginOutcome::AuthenticationFailed,
         Class::Rejected | Class::Unsupported => LoginOutcome::Rejected,
         Class::Protocol => LoginOutcome::Protocol,
@@ -159,8 +203,6 @@ enum Kind {
 #[derive(Debug, thiserror::Error)]
 enum LoginError {
     #[error(transparent)]
-    Auth(#[from] AuthError),
-    #[error(transparent)]
     Clients(#[from] TooManyClients),
     #[error(transparent)]
     Route(#[from] RouteError),
@@ -171,10 +213,18 @@ enum LoginError {
 }
 
 impl LoginError {
+    /// What PostgreSQL itself said, if it is its refusal.
+    fn server_error(&self) -> Option<&ServerMessage> {
+        match self {
+            LoginError::Checkout(error) => error.server_error(),
+            LoginError::Connect(error) => error.server_error(),
+            LoginError::Clients(_) | LoginError::Route(_) => None,
+        }
+    }
+
     /// Each of them says itself what the client may be told.
     fn told(&self) -> &(dyn ClientError + Send + Sync) {
         match self {
-            LoginError::Auth(error) => error,
             LoginError::Clients(error) => error,
             LoginError::Route(error) => error,
             LoginError::Checkout(error) => error,
@@ -183,50 +233,49 @@ impl LoginError {
     }
 }
 
+/// Takes what a session needs. Only now: who has proved nothing takes no place of those who have.
 async fn admit(
     shared: &Arc<Shared>,
-    parameters: &StartupParameters,
-    address: ClientAddr,
+    client: &Newcomer,
+    identity: &Identity,
+    credentials: &Credentials,
 ) -> Result<Admitted, LoginError> {
-    let identity = shared.admission.admit(parameters)?;
+    let parameters = &client.parameters;
     let registration = shared
         .clients
-        .register(info(&identity, parameters, address))?;
+        .register(info(identity, parameters, client.address))?;
     let pool = shared
         .cluster
-        .pool(&identity.user, &identity.database)
+        .pool(&identity.user, &identity.database, credentials)
         .inspect_err(|error| {
             if error.class() == Class::Limit {
                 shared.metrics.limit_rejected(Limit::Pools);
             }
         })?;
+    let entering = shared.cluster.entering(&pool);
+    let kind = enter(shared, &pool, parameters).await;
+    match &kind {
+        Ok(_) => entering.succeeded(),
+        Err(error) => entering.failed(error.server_error()),
+    }
+    Ok(Admitted {
+        kind: kind?,
+        pool,
+        registration,
+    })
+}
+
+async fn enter(
+    shared: &Shared,
+    pool: &PoolHandle,
+    parameters: &StartupParameters,
+) -> Result<Kind, LoginError> {
     if replication::is_wanted(parameters) {
-        let server = replication::connect(&pool, parameters)
-            .await
-            .inspect_err(|error| {
-                shared
-                    .cluster
-                    .forget_if_refused(&pool, error.server_error())
-            })?;
-        return Ok(Admitted {
-            pool,
-            registration,
-            kind: Kind::Replication(Box::new(server)),
-        });
+        let server = replication::connect(pool, parameters).await?;
+        return Ok(Kind::Replication(Box::new(server)));
     }
-    match first_lease(shared, &pool, parameters).await {
-        Ok((base, held)) => Ok(Admitted {
-            pool,
-            registration,
-            kind: Kind::Session(base, held),
-        }),
-        Err(error) => {
-            shared
-                .cluster
-                .forget_if_refused(&pool, error.server_error());
-            Err(error.into())
-        }
-    }
+    let (base, held) = first_lease(shared, pool, parameters).await?;
+    Ok(Kind::Session(base, held))
 }
 
 async fn first_lease(
@@ -259,28 +308,28 @@ fn info(identity: &Identity, parameters: &StartupParameters, address: ClientAddr
 /// Tells the client that it is in, and makes its session.
 async fn greet(
     shared: &Arc<Shared>,
-    mut stream: Stream,
-    minor: u16,
-    parameters: &StartupParameters,
+    client: Newcomer,
     admitted: Admitted,
 ) -> std::io::Result<Outcome> {
+    let (minor, mut stream) = (client.minor, client.stream);
     let Admitted {
         pool,
         registration,
         kind,
     } = admitted;
-    let registered = shared.controls.register();
+    // The server that is this client's until it leaves, as if it had connected there.
+    let own_server = match &kind {
+        Kind::Session(_, held) => held
+            .as_ref()
+            .filter(|_| shared.settings.mode == PoolMode::Session)
+            .map(|lease| lease.server_ref()),
+        Kind::Replication(server) => Some(&**server),
+    };
+    let process_id = own_server.map(Server::process_id);
+    let registered = shared.controls.register(minor, process_id);
     let mut replies = Replies::default();
-    let unknown: Vec<&str> = parameters
-        .0
-        .iter()
-        .map(|(name, _)| name.as_str())
-        .filter(|name| name.starts_with("_pq_."))
-        .collect();
-    if minor > 0 || !unknown.is_empty() {
-        replies.negotiate_protocol_version(0, &unknown);
-    }
     replies.authentication_ok();
+    replies.pass(own_server.map(Server::start_notices).unwrap_or_default());
     let reported: Vec<(String, String)> = match &kind {
         Kind::Session(base, _) => base.reported().to_vec(),
         Kind::Replication(server) => server
@@ -316,6 +365,13 @@ async fn greet(
                 leased: Instant::now(),
                 now: Instant::now(),
             };
+            session.traffic.message_limit = shared.settings.limits.message;
+            session.watch_state();
+            session
+                .registered
+                .control
+                .watch(session.registration.watch());
+            session.registration.set_state(ClientState::Idle);
             if session_pooling {
                 session
                     .traffic

@@ -1,26 +1,31 @@
 //! The client side: accept, log in, and serve sessions.
 //!
-//! Reading order: `listener`, `handshake`, `login`, `session`; then what a session is made of: `demand`, `client_side`,
-//! `server_side`, `relay`, `parting`.
+//! Reading order: `listener`, `handshake`, `newcomer`, `login`, `session`; then what a session is made of: `demand`,
+//! `client_side`, `server_side`, `relay`, `parting`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Admission;
 use crate::backend::OpenTransaction;
-use crate::clients::Clients;
+use crate::clients::{Clients, Pinned};
 use crate::cluster::Cluster;
 use crate::metrics::ProxyMetrics;
 use crate::tasks::Tasks;
 use crate::tls::ServerTls;
 
+mod authenticate;
 mod client_side;
 mod control;
+mod databases;
 mod demand;
 mod handshake;
+mod left;
+mod limits;
 mod listener;
 mod login;
 mod names;
+mod newcomer;
 mod parting;
 mod phase;
 mod pins;
@@ -31,10 +36,12 @@ mod replication;
 mod server_side;
 mod session;
 mod sharing;
+mod state;
 mod traffic;
 mod unnamed;
 mod wording;
 
+pub use limits::Limits;
 pub use listener::{Bound, Listener};
 pub use sharing::StatementLimits;
 
@@ -61,8 +68,12 @@ pub struct Config {
     pub open_transaction: OpenTransaction,
     /// How many prepared statements are kept for clients to share.
     pub statements: StatementLimits,
+    /// Whether a client keeps its server for what it left there; else that is cleared after each transaction.
+    pub pinning: bool,
     /// Reset a server after every lease, not only where state is known to be left.
     pub reset_always: bool,
+    /// What clients may take at most.
+    pub limits: Limits,
 }
 
 /// What all sessions share.
@@ -76,6 +87,7 @@ struct Shared {
     tls: ServerTls,
     tasks: Tasks,
     controls: Arc<control::Controls>,
+    pinned: Pinned,
 }
 
 /// The client side as a whole.
@@ -120,7 +132,13 @@ impl Proxy {
             tls,
             tasks,
             controls,
+            pinned: Pinned::default(),
         }))
+    }
+
+    /// The sessions that keep their servers.
+    pub fn pinned(&self) -> &Pinned {
+        &self.0.pinned
     }
 
     /// Tells every session to end between transactions.

@@ -39,6 +39,8 @@ pub(super) struct Names {
     batch: u64,
     /// Native ones, in the table or on their way there.
     native: usize,
+    /// Where names were on this server before: what is under way may still be refused in their terms.
+    former: Vec<(Box<[u8]>, Place)>,
 }
 
 /// A Parse or Close that is not answered.
@@ -141,27 +143,59 @@ impl Names {
 
     /// The server's statement of this name is gone by a statement of SQL.
     pub(super) fn on_deallocated(&mut self, name: &[u8]) {
-        self.put(name, None);
+        let before = self.put(name, None);
+        self.former
+            .extend(place(before.as_ref()).map(|place| (name.into(), place)));
     }
 
     /// All are gone by a statement of SQL, but for those that were sent after it.
     pub(super) fn on_deallocated_all(&mut self) {
         let coming = &self.changes;
         let native_before: usize = self.table.values().map(|entry| native(Some(entry))).sum();
-        self.table
-            .retain(|name, _| coming.iter().any(|change| change.name == *name));
+        let former = &mut self.former;
+        self.table.retain(|name, entry| {
+            let stays = coming.iter().any(|change| change.name == *name);
+            if !stays && let Some(place) = place(Some(entry)) {
+                former.push((name.clone(), place));
+            }
+            stays
+        });
         let native_now: usize = self.table.values().map(|entry| native(Some(entry))).sum();
         self.native -= native_before - native_now;
     }
 
+    /// A name stood for the statement at this place, and does not any more.
+    pub(super) fn on_moved(&mut self, name: Box<[u8]>, from: Place) {
+        self.former.push((name, from));
+    }
+
+    /// The session got another server.
+    pub(super) fn on_server_changed(&mut self) {
+        self.former.clear();
+    }
+
     /// The name of the statement that was used last at the place of this number.
     pub(super) fn at(&self, number: u64) -> Option<&[u8]> {
-        self.table.iter().find_map(|(name, entry)| match entry {
-            Entry::Shared(shared) if shared.place.is_some_and(|at| at.number() == number) => {
-                Some(&**name)
-            }
-            _ => None,
-        })
+        let now = self
+            .table
+            .iter()
+            .map(|(name, entry)| (name, place(Some(entry))));
+        let before = self
+            .changes
+            .iter()
+            .map(|change| (&change.name, place(change.before.as_ref())));
+        let former = self.former.iter().map(|(name, place)| (name, Some(*place)));
+        now.chain(before)
+            .chain(former)
+            .find(|(_, place)| place.is_some_and(|place| place.number() == number))
+            .map(|(name, _)| &**name)
+    }
+}
+
+fn place(entry: Option<&Entry>) -> Option<Place> {
+    match entry? {
+        Entry::Shared(shared) => shared.place,
+        Entry::Native => None,
     }
 }
 

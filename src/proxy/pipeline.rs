@@ -118,6 +118,8 @@ pub(super) struct Failure {
     pub(super) dropped_names: usize,
     /// Shared statements that were to be described and were not.
     pub(super) dropped_copies: usize,
+    /// Executes that the server never looked at, the failed one included.
+    pub(super) dropped_executes: usize,
     /// Closes of shared statements that the server never looked at.
     pub(super) dropped_copy_closes: usize,
     /// What failed was to fail, because the statement is not what the client knows any more.
@@ -186,6 +188,11 @@ impl Pipeline {
             .iter()
             .filter(|(owed, _)| matches!(owed, Owed::Query | Owed::Sync | Owed::FunctionCall))
             .count()
+    }
+
+    /// Whether a Query is not answered.
+    pub(super) fn has_query(&self) -> bool {
+        self.owed.iter().any(|(owed, _)| *owed == Owed::Query)
     }
 
     /// A message was passed to the server. Returns whether the server will look at it.
@@ -390,6 +397,7 @@ impl Pipeline {
                 }
                 Owed::DescribeCopy => failure.dropped_copies += 1,
                 Owed::CloseCopy => failure.dropped_copy_closes += 1,
+                Owed::Execute => failure.dropped_executes += 1,
                 _ => {}
             }
             self.owed.pop_front();

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use tokio::io::AsyncWrite;
 
+use super::Shared;
 use super::client_side::Looked;
 use super::demand::DemandError;
 use super::server_side::{Scanned, ServerJunk, Told};
@@ -39,6 +40,8 @@ pub(super) enum Parting {
     ServerGone(Option<io::Error>),
     /// The server sent something that makes no sense.
     ServerJunk(ServerJunk),
+    /// The client took longer than it may.
+    Overdue(super::limits::Overdue),
     /// The process is stopping and the client is between transactions, or has no more time for one.
     Stopping,
 }
@@ -77,7 +80,7 @@ impl Session {
                 }
             };
             asked = false;
-            if let Some(parting) = self.at_rest(server) {
+            if let Some(parting) = self.heed_limits(server).or_else(|| self.at_rest(server)) {
                 return Poll::Ready(parting);
             }
             if !sent && !received {
@@ -125,6 +128,11 @@ impl Session {
                 .scan_client(self.now, &self.pool.metrics, server.copies());
             if rested && !self.traffic.pipeline.is_empty() {
                 self.registration.set_state(ClientState::Active);
+            }
+            if let Some(database) = self.traffic.vacates.take() {
+                // Before the command goes: PostgreSQL would wait for our idle servers.
+                let Shared { cluster, tasks, .. } = &*self.context;
+                self.traffic.vacated = Some(cluster.vacate(&database, tasks));
             }
             if !self.send_marked(cx, server)? {
                 return Ok(moved);

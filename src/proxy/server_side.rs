@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use tokio::time::Instant;
 
-use super::pins::Pins;
 use super::pipeline::Reply;
 use super::traffic::{Hidden, Traffic};
 use super::wording::STALE_PLAN;
@@ -78,7 +77,16 @@ impl Traffic {
                 self.hide(header, hidden, server);
                 continue;
             }
-            if let Some(instead) = instead {
+            // PostgreSQL says "due to user request", and no user did.
+            if matches!(reply, Reply::StatementFailed(_))
+                && whole
+                && let Some(hint) = self.overdue.take()
+                && error_field(self.message(header), b'C') == Some(b"57014")
+            {
+                self.gather_replies();
+                super::limits::query_error(&mut self.own, &hint);
+                self.from_server.consume(header.total);
+            } else if let Some(instead) = instead {
                 self.gather_replies();
                 self.own.pass(&instead);
                 self.from_server.consume(header.total);
@@ -173,11 +181,14 @@ impl Traffic {
             }
             Reply::StatementDone(sent) => {
                 if header.tag == tag::COMMAND_COMPLETE {
-                    self.on_command(header, server, told);
+                    self.on_command(header, server);
+                } else {
+                    self.state.on_done(None, server.parameters());
                 }
                 self.on_statement_end(sent, true, told);
             }
             Reply::StatementFailed(failure) => {
+                self.vacated = None;
                 let message = self.message(header);
                 let fatal = matches!(error_field(message, b'V'), Some(b"FATAL" | b"PANIC"));
                 let sqlstate = match failure.stale {
@@ -188,6 +199,7 @@ impl Traffic {
                     .query_error(std::str::from_utf8(sqlstate).unwrap_or_default());
                 self.phase = super::phase::Phase::Command;
                 self.deallocating = None;
+                self.state.on_failed(failure.dropped_executes);
                 self.unnamed.on_failure(&failure);
                 self.on_statements_failed(&failure, server.copies());
                 self.unpin_named();
@@ -209,14 +221,12 @@ impl Traffic {
     }
 
     /// A command was completed: what it leaves behind.
-    fn on_command(&mut self, header: Header, server: &mut Server, told: &Told<'_>) {
-        let command = command_tag(self.message(header));
-        let reason = Pins::of_tag(command);
+    fn on_command(&mut self, header: Header, server: &mut Server) {
+        let bytes = &self.from_server.bytes()[self.to_client..];
+        let command = command_tag(&bytes[HEADER..header.total.min(bytes.len())]);
+        self.state.on_done(Some(command), server.parameters());
         let one_dropped = command == b"DEALLOCATE";
         let all_dropped = matches!(command, b"DISCARD ALL" | b"DEALLOCATE ALL");
-        if let Some(reason) = reason {
-            self.pins.pin(reason, told.pool);
-        }
         if one_dropped && let Some(name) = self.deallocating.take() {
             self.names.on_deallocated(&name);
         }
@@ -238,6 +248,8 @@ impl Traffic {
             server.absorb(header.tag, &bytes[HEADER..header.total.min(bytes.len())]);
             // Something changed a parameter behind our back: compare one by one at the next checkout.
             server.set_applied(0);
+        } else if header.tag == tag::PORTAL_SUSPENDED {
+            self.state.on_suspended();
         }
     }
 
@@ -248,6 +260,7 @@ impl Traffic {
     }
 
     fn on_statement_end(&mut self, sent: Instant, ok: bool, told: &Told<'_>) {
+        self.vacated = None;
         let started = sent.max(self.last_done);
         // The wait for a server is a phase of its own, told by the pool.
         let running = started.max(self.leased);
@@ -267,6 +280,8 @@ impl Traffic {
     fn rest(&self, told: &Told<'_>, state: ClientState) {
         if self.pipeline.is_empty() {
             told.client.set_state(state);
+        } else {
+            told.client.next_request(state == ClientState::Idle);
         }
     }
 
@@ -281,10 +296,13 @@ impl Traffic {
         let status = TxStatus::from_byte(self.message(header).first().copied().unwrap_or_default());
         server.set_status(status);
         self.first_reply = None;
+        self.overdue = None;
         self.phase = super::phase::Phase::Command;
         if simple {
             self.unnamed.on_simple_query();
         }
+        self.state
+            .on_ready(status, simple, self.pipeline.is_empty());
         if status != TxStatus::Idle {
             self.rest(told, ClientState::IdleInTransaction);
             return Scanned::All;
@@ -292,6 +310,7 @@ impl Traffic {
         if executed {
             told.pool.transaction_finished();
         }
+        self.state.pin(&mut self.pins, told.pool);
         self.rest(told, ClientState::Idle);
         if self.settled() {
             Scanned::Settled

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::control::Registered;
 use super::demand::{Demand, DemandError, Local, demand};
+use super::limits::Overdue;
 use super::parting::LeaseEnd;
 use super::refuse::Refusal;
 use super::relay::Parting;
@@ -19,6 +20,7 @@ use crate::backend::{Lease, ServerError, ServerManager};
 use crate::clients::{ClientGuard, ClientState};
 use crate::cluster::{Base, CheckoutFailure, PoolHandle};
 use crate::error::{Class, ClientError};
+use crate::metrics::Limit;
 use crate::pgwire::Severity;
 use crate::pool::{CheckoutError, Pool};
 use crate::tls::Stream;
@@ -49,6 +51,7 @@ enum Woken {
     Demand(Demand),
     Gone,
     Violation(DemandError),
+    Overdue(Overdue),
     Stopping,
 }
 
@@ -86,9 +89,8 @@ impl Session {
                 Woken::Demand(Demand::Local(local, length)) => self.answer(local, length),
                 Woken::Demand(Demand::Goodbye) | Woken::Gone => return,
                 Woken::Demand(Demand::More) => {}
-                Woken::Violation(error) => {
-                    return self.end(Class::Protocol, &error.to_string()).await;
-                }
+                Woken::Violation(error) => return self.end_violation(&error).await,
+                Woken::Overdue(overdue) => return self.end_overdue(overdue).await,
                 Woken::Stopping => return self.end_stopping().await,
             }
         }
@@ -97,8 +99,18 @@ impl Session {
     /// Relays on this server until the two part. False when the session is over.
     async fn serve(&mut self, mut lease: Lease) -> bool {
         self.traffic.on_server_changed(self.leased);
-        self.registration.set_state(ClientState::Active);
+        if !self.traffic.from_client.is_empty() {
+            self.registration.set_state(ClientState::Active);
+        }
         self.registered.control.runs_on(lease.server().cancels());
+        // From here on a request goes to the server. One that came before, while the server was made ready, has found none.
+        if self.registered.control.take_cancel() && !self.traffic.from_client.is_empty() {
+            self.registered.control.runs_nowhere();
+            self.part(&Parting::Settled, lease);
+            self.registration.set_state(ClientState::Idle);
+            self.refuse_cancelled();
+            return true;
+        }
         lease.server().mark_busy();
         let parting = self.relay(lease.server()).await;
         self.registered.control.runs_nowhere();
@@ -117,7 +129,8 @@ impl Session {
         match parting {
             Parting::Settled | Parting::Goodbye | Parting::ClientGone => {}
             Parting::ServerFatal => drop(self.flush().await),
-            Parting::Violation(error) => self.end(Class::Protocol, &error.to_string()).await,
+            Parting::Violation(error) => self.end_violation(&error).await,
+            Parting::Overdue(overdue) => self.end_overdue(overdue).await,
             Parting::Stopping => self.end_stopping().await,
             Parting::ServerJunk(error) => {
                 self.end(
@@ -146,6 +159,9 @@ impl Session {
             let control = &self.registered.control;
             if control.stopping_now() || control.stopping() && self.traffic.from_client.is_empty() {
                 return Poll::Ready(Woken::Stopping);
+            }
+            if let Some(overdue) = self.overdue() {
+                return Poll::Ready(Woken::Overdue(overdue));
             }
             match self.skip_refused() {
                 Ok(true) => return Poll::Ready(Woken::Demand(Demand::More)),
@@ -183,14 +199,14 @@ impl Session {
     /// A server for the request that waits. `None` when the client was told why there is none and the session goes on;
     /// an error when it is over.
     async fn lease(&mut self) -> Option<Result<Lease, ()>> {
+        // One that came while nothing was asked was for a request that had ended.
+        self.registered.control.take_cancel();
         if let Some(checkout) = self.pool.pool.try_checkout(self.now) {
             let lease = Lease::new(checkout);
             // Nothing was waited for: the clock need not be read again.
             return self.leased(lease, self.now).await;
         }
         self.registration.set_state(ClientState::Waiting);
-        // One that came while nothing was asked was for a request that had ended.
-        self.registered.control.take_cancel();
         let waited = self
             .wait_for(|pool| async move { pool.enter().await })
             .await;
@@ -232,13 +248,15 @@ impl Session {
                 Some(Err(()))
             }
             Waited::Failed(error) => {
+                if matches!(
+                    error,
+                    CheckoutFailure::Checkout(CheckoutError::NoRoom { .. })
+                ) {
+                    self.context.metrics.limit_rejected(Limit::Servers);
+                }
                 self.refuse(error.class(), error.sqlstate(), &error.client_message())
             }
-            Waited::Cancelled => self.refuse(
-                Class::PoolTimeout,
-                "57014",
-                "canceling statement due to user request",
-            ),
+            Waited::Cancelled => self.refuse_cancelled(),
             Waited::Stopping => {
                 self.end_stopping().await;
                 Some(Err(()))
@@ -305,6 +323,11 @@ impl Session {
         }
     }
 
+    fn refuse_cancelled(&mut self) -> Option<Result<Lease, ()>> {
+        let text = "canceling statement due to user request";
+        self.refuse(Class::Cancelled, Class::Cancelled.sqlstate(), text)
+    }
+
     /// Tells the client why its request was not served and skips the request.
     fn refuse(&mut self, class: Class, sqlstate: &str, message: &str) -> Option<Result<Lease, ()>> {
         self.context.metrics.error(class, sqlstate);
@@ -324,14 +347,36 @@ impl Session {
 
     /// Ends the session with a FATAL error.
     async fn end(&mut self, class: Class, message: &str) {
-        self.context.metrics.error(class, class.sqlstate());
+        self.end_as(class, class.sqlstate(), message, None).await;
+    }
+
+    async fn end_violation(&mut self, error: &DemandError) {
+        let text = error.to_string();
+        let DemandError::TooLong { limit, .. } = error else {
+            return self.end(Class::Protocol, &text).await;
+        };
+        self.context.metrics.limit_rejected(Limit::MessageSize);
+        let hint = format!("poolwatch takes at most {limit} bytes (limits.message_size).");
+        // program_limit_exceeded
+        self.end_as(Class::Limit, "54000", &text, Some(&hint)).await;
+    }
+
+    /// Ends the session with this FATAL error.
+    pub(super) async fn end_as(
+        &mut self,
+        class: Class,
+        sqlstate: &str,
+        message: &str,
+        hint: Option<&str>,
+    ) {
+        self.context.metrics.error(class, sqlstate);
         tracing::warn!(
             pool = self.pool.name(),
             class = class.label(),
             message,
             "session ended"
         );
-        self.last_words(class.sqlstate(), message).await;
+        self.last_words(sqlstate, message, hint).await;
     }
 
     async fn end_stopping(&mut self) {
@@ -340,12 +385,13 @@ impl Session {
         self.last_words(
             Class::Shutdown.sqlstate(),
             "terminating connection due to administrator command",
+            None,
         )
         .await;
     }
 
     /// Sends what is left and a FATAL error, unless the client stands in the middle of a message.
-    async fn last_words(&mut self, sqlstate: &str, message: &str) {
+    async fn last_words(&mut self, sqlstate: &str, message: &str, hint: Option<&str>) {
         if self.flush().await.is_err()
             || self.traffic.server_body > 0 && self.traffic.hidden.is_none()
         {
@@ -353,7 +399,7 @@ impl Session {
         }
         self.traffic
             .own
-            .error(Severity::Fatal, sqlstate, message, None);
+            .error(Severity::Fatal, sqlstate, message, hint);
         let _ = tokio::time::timeout(GOODBYE, self.flush()).await;
     }
 
@@ -363,16 +409,28 @@ impl Session {
         if self.traffic.own.is_empty() && self.traffic.to_client == 0 {
             return Ok(());
         }
-        let stopped = self.registered.control.stopping();
-        let pass = poll_fn(|cx| self.poll_pass(cx));
-        if stopped {
-            return tokio::time::timeout(GOODBYE, pass)
-                .await
-                .unwrap_or(Err(std::io::ErrorKind::TimedOut.into()));
+        let passed = poll_fn(|cx| {
+            if let Poll::Ready(passed) = self.poll_pass(cx) {
+                return Poll::Ready(Some(passed));
+            }
+            self.registered.control.register(cx.waker());
+            match self.registered.control.stopping() {
+                true => Poll::Ready(None),
+                false if self.is_overdue() => {
+                    Poll::Ready(Some(Err(std::io::ErrorKind::TimedOut.into())))
+                }
+                false => Poll::Pending,
+            }
+        });
+        if let Some(passed) = passed.await {
+            return passed;
         }
-        pass.await
+        // What it does not read now it had the time to: the stop does not wait for it.
+        tokio::time::timeout(GOODBYE, poll_fn(|cx| self.poll_pass(cx)))
+            .await
+            .unwrap_or(Err(std::io::ErrorKind::TimedOut.into()))
     }
 }
 
 /// How long a client that is being sent away may take to read why.
-const GOODBYE: Duration = Duration::from_secs(2);
+pub(super) const GOODBYE: Duration = Duration::from_secs(2);

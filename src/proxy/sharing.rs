@@ -15,9 +15,10 @@ use tokio::time::Instant;
 use super::names::{Entry, SharedEntry};
 use super::phase::Request;
 use super::pipeline::{Failure, Owed};
-use super::traffic::Traffic;
+use super::traffic::{Dropping, Traffic};
 use crate::backend::{Copies, Place, Statement, Statements, Variant};
 use crate::pgwire::{DescriptionReader, HEADER, Header, Outbox, cstr, frontend};
+use crate::sql::may_deallocate;
 
 /// How many statements are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +151,20 @@ impl Traffic {
             && is_whole(asked)
     }
 
+    /// Whether a name cannot be looked up before an answer: what is under way may drop it by SQL.
+    pub(super) fn must_wait_for_drop(&mut self) -> bool {
+        if self.pipeline.is_answered() {
+            self.dropping = Dropping::No;
+            return false;
+        }
+        if self.dropping == Dropping::Sent {
+            self.gather();
+            self.ahead.message(frontend::FLUSH, 0, |_| {});
+            self.dropping = Dropping::Flushed;
+        }
+        self.dropping == Dropping::Flushed || self.pipeline.has_query()
+    }
+
     /// A Parse that can be shared.
     pub(super) fn share_parse(
         &mut self,
@@ -217,12 +232,17 @@ impl Traffic {
     ) -> Noted {
         let bytes = &self.from_client.bytes()[self.to_server..];
         let body = &bytes[HEADER..header.total.min(bytes.len())];
+        let Some((_, name)) = statement_name(request, body) else {
+            return Noted::AsItIs;
+        };
+        if !self.names.is_settled(name) || self.must_wait_for_drop() {
+            return Noted::Wait;
+        }
+        let bytes = &self.from_client.bytes()[self.to_server..];
+        let body = &bytes[HEADER..header.total.min(bytes.len())];
         let Some((at, name)) = statement_name(request, body) else {
             return Noted::AsItIs;
         };
-        if !self.names.is_settled(name) {
-            return Noted::Wait;
-        }
         let head = HEADER + at + name.len() + 1;
         let mut owed = match request {
             Request::Bind => Owed::Bind,
@@ -243,6 +263,9 @@ impl Traffic {
             self.names.on_close(name);
         } else if let Some(place) = place_of(shared, copies) {
             number = place.number();
+            if request == Request::Bind && may_deallocate(shared.statement.asked()) {
+                self.dropping = Dropping::Sent;
+            }
         } else {
             let wanted = shared.variant.clone();
             let id = wanted.as_ref().map(|variant| variant.id());
@@ -373,12 +396,16 @@ impl Traffic {
         if coming.wanted.is_some_and(|wanted| wanted != variant.id()) {
             self.sharing.stale = coming.wanted;
         }
-        if let Some(name) = &coming.name
-            && let Some(Entry::Shared(shared)) = self.names.get(name)
-            && Arc::ptr_eq(&shared.statement, &coming.statement)
-        {
-            shared.variant = Some(variant);
-            shared.place = Some(place);
+        if let Some(name) = coming.name {
+            if let Some(Entry::Shared(shared)) = self.names.get(&name)
+                && Arc::ptr_eq(&shared.statement, &coming.statement)
+            {
+                shared.variant = Some(variant);
+                shared.place = Some(place);
+            }
+            if place != coming.place {
+                self.names.on_moved(name, coming.place);
+            }
         }
     }
 

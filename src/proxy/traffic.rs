@@ -11,9 +11,10 @@ use super::phase::Phase;
 use super::pins::Pins;
 use super::pipeline::Pipeline;
 use super::sharing::Sharing;
+use super::state::State;
 use super::unnamed::Unnamed;
+use crate::cluster::Vacated;
 use crate::pgwire::{Inbox, Outbox, Replies};
-use crate::sql::StateScan;
 
 /// One session's traffic.
 #[derive(Debug)]
@@ -24,8 +25,6 @@ pub(super) struct Traffic {
     pub(super) to_server: usize,
     /// Bytes of the client's current message beyond those marks, and the look at its text.
     pub(super) client_body: usize,
-    /// The look at the text of a statement that passes in pieces.
-    pub(super) text: Option<StateScan>,
     /// Bytes of ours that go to the server before the client's.
     pub(super) ahead: Outbox,
     /// The client said goodbye behind what was scanned.
@@ -50,8 +49,12 @@ pub(super) struct Traffic {
     pub(super) names: Names,
     /// The name that a statement of SQL is about to drop.
     pub(super) deallocating: Option<Vec<u8>>,
+    /// Something was sent that may drop statements by SQL.
+    pub(super) dropping: Dropping,
     /// How they are given to servers.
     pub(super) sharing: Sharing,
+    /// What statements do to the session.
+    pub(super) state: State,
     /// Why the server stays.
     pub(super) pins: Pins,
     /// When the first byte of the current statement's reply came.
@@ -62,6 +65,25 @@ pub(super) struct Traffic {
     pub(super) leased: Instant,
     /// A statement was run on this lease, so the server may have changed.
     pub(super) touched: bool,
+    /// How long a message of the client may be.
+    pub(super) message_limit: usize,
+    /// The request that runs was cancelled for its time; what its client can do about it.
+    pub(super) overdue: Option<String>,
+    /// A database that the statement at the mark needs to itself.
+    pub(super) vacates: Option<String>,
+    /// It is kept free until that statement has ended.
+    pub(super) vacated: Option<Vacated>,
+}
+
+/// Whether something was sent that may drop statements by SQL and is not answered. What a name stands for is not known then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dropping {
+    /// Nothing.
+    No,
+    /// It was sent.
+    Sent,
+    /// And a Flush of ours after it, so that its answer comes.
+    Flushed,
 }
 
 /// A message of the server's that passes in pieces, and not to the client.
@@ -82,7 +104,6 @@ impl Traffic {
             from_client: Inbox::default(),
             to_server: 0,
             client_body: 0,
-            text: None,
             ahead: Outbox::default(),
             goodbye: false,
             from_server: Inbox::default(),
@@ -95,12 +116,18 @@ impl Traffic {
             unnamed: Unnamed::default(),
             names: Names::default(),
             deallocating: None,
+            dropping: Dropping::No,
             sharing,
+            state: State::default(),
             pins: Pins::default(),
             first_reply: None,
             last_done: Instant::now(),
             leased: Instant::now(),
             touched: false,
+            message_limit: usize::MAX,
+            overdue: None,
+            vacates: None,
+            vacated: None,
         }
     }
 
@@ -108,6 +135,7 @@ impl Traffic {
     pub(super) fn on_server_changed(&mut self, leased: Instant) {
         self.leased = leased;
         self.unnamed.on_server_changed();
+        self.names.on_server_changed();
         self.first_reply = None;
         self.touched = false;
     }

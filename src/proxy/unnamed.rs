@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use super::pipeline::{Failure, Owed};
-use crate::pgwire::{Outbox, frontend};
+use crate::pgwire::{HEADER, Outbox, frontend};
 
 /// The unnamed statement longer than this pins the session instead of being kept.
 pub(super) const KEEP_AT_MOST: usize = 16 * 1024;
@@ -51,6 +51,13 @@ impl Unnamed {
         kept.extend_from_slice(message);
         self.parsing.push_back(kept);
         self.sent = true;
+    }
+
+    /// The text that a Bind sent now would find, as far as it is kept.
+    pub(super) fn text(&self) -> &[u8] {
+        let message = self.parsing.back().unwrap_or(&self.kept);
+        // A header, and the NUL of the empty name.
+        message.get(HEADER + 1..).unwrap_or_default()
     }
 
     /// A Sync is sent. What was sent before it and not answered yet may have been skipped, so what follows it must not

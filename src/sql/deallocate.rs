@@ -11,6 +11,15 @@ pub fn deallocated(text: &[u8]) -> Option<Vec<u8>> {
     over.then_some(name).flatten()
 }
 
+/// Whether a statement's text begins like one that drops prepared statements.
+pub fn may_deallocate(text: &[u8]) -> bool {
+    let word = text.trim_ascii_start();
+    [&b"deallocate"[..], b"discard"].iter().any(|keyword| {
+        word.get(..keyword.len())
+            .is_some_and(|head| head.eq_ignore_ascii_case(keyword))
+    })
+}
+
 /// What follows a keyword and its space, or the quote that may follow it at once.
 fn keyword<'a>(text: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
     let (head, rest) = text.split_at_checked(word.len())?;
@@ -62,6 +71,14 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn what_may_drop_is_told_by_its_first_word() {
+        assert!(may_deallocate(b" DeAllocate ALL"));
+        assert!(may_deallocate(b"DISCARD ALL"));
+        assert!(!may_deallocate(b"SELECT 'discard'"));
+        assert!(!may_deallocate(b"de"));
     }
 
     #[test]

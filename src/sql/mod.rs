@@ -8,4 +8,4 @@ mod plain;
 
 pub use calls::{Call, LockKey};
 pub use classify::{Action, Found, Scan, Statement, classify};
-pub use deallocate::deallocated;
+pub use deallocate::{deallocated, may_deallocate};

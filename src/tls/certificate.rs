@@ -68,6 +68,17 @@ impl PeerCertificate {
             _ => false,
         }
     }
+
+    /// The subject's first common name, as PostgreSQL takes it for its `cert` method (`be-secure-openssl.c`); none where it
+    /// holds a zero byte.
+    pub(super) fn first_common_name(&self) -> Option<String> {
+        let attributes = self.0.tbs_certificate.subject.0.iter();
+        let name = attributes
+            .flat_map(|rdn| rdn.0.iter())
+            .find(|attribute| attribute.oid == COMMON_NAME)?;
+        let text = std::str::from_utf8(name.value.value()).ok()?;
+        (!text.contains('\0')).then(|| text.to_owned())
+    }
 }
 
 /// The `tls-server-end-point` of RFC 5929 §4.1: the certificate under the hash of its signature, SHA-256 in place of weaker

@@ -10,7 +10,7 @@ mod stream;
 mod verify;
 
 pub use client::{ClientTls, Encryption, TlsFiles};
-pub use server::ServerTls;
+pub use server::{Encrypted, MinVersion, ServerFiles, ServerTls};
 pub use stream::Stream;
 
 use std::path::PathBuf;
@@ -51,6 +51,12 @@ pub enum TlsError {
     /// The certificates make no verifier.
     #[error("the trusted certificates cannot be used")]
     Verifier(#[from] rustls::client::VerifierBuilderError),
+    /// No certificate of the file that clients' certificates are checked with can be read.
+    #[error("no usable certificate in {}", .0.display())]
+    NoClientRoots(PathBuf),
+    /// Clients are to prove themselves by certificates of nobody in particular.
+    #[error("auth.method cert needs listen.tls_client_ca")]
+    ClientCaNeeded,
     /// The self-signed certificate could not be made.
     #[error("a self-signed certificate could not be made")]
     SelfSigned(#[from] rcgen::Error),

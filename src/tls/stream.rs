@@ -9,6 +9,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::certificate::PeerCertificate;
+
 /// A connection. TLS states are boxed: they are large, and most connections of a sidecar have none.
 #[derive(Debug)]
 pub enum Stream {
@@ -64,6 +66,29 @@ impl Stream {
         };
         let certificates = stream.get_ref().1.peer_certificates()?;
         super::certificate::end_point(certificates.first()?)
+    }
+
+    /// The common name of the certificate that a client showed over TLS that we accepted; it was verified in the handshake.
+    pub fn client_common_name(&self) -> Option<String> {
+        let Stream::TlsServer(stream) = self else {
+            return None;
+        };
+        let certificates = stream.get_ref().1.peer_certificates()?;
+        PeerCertificate::parse(certificates.first()?)?.first_common_name()
+    }
+
+    /// Whether the client begins with TLS, without asking first. Waits for its first byte and leaves it unread.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub async fn begins_with_tls(&self) -> io::Result<bool> {
+        // The first byte of a TLS record that holds a handshake; a startup packet begins with the zeros of its length.
+        const HANDSHAKE: u8 = 0x16;
+        let Stream::Tcp(stream) = self else {
+            return Ok(false);
+        };
+        let mut first = [0];
+        Ok(stream.peek(&mut first).await? == 1 && first[0] == HANDSHAKE)
     }
 
     /// Writes what the socket takes at once, without waiting; for a last word nobody waits for.

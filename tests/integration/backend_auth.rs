@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bb8::ManageConnection;
 use poolwatch::backend::{
-    ConnectError, HangUp, QueryError, Server, ServerManager, Target, TxStatus,
+    ConnectError, Credentials, HangUp, Protocol, QueryError, Server, ServerManager, Target,
+    TxStatus,
 };
 use poolwatch::dsn::{Host, HostPort, SslMode};
 use poolwatch::error::ClientError;
@@ -38,11 +39,12 @@ fn target(postgres: &Postgres, host: &str) -> Target {
             port: postgres.port(),
         }],
         user: postgres.user().to_owned(),
-        password: None,
+        credentials: Credentials::default(),
         database: "postgres".to_owned(),
         tls: tls(SslMode::Disable, None),
         connect_timeout: LIMIT,
         startup: vec![("application_name".to_owned(), "login test".to_owned())],
+        protocol: Protocol::default(),
     }
 }
 
@@ -93,14 +95,14 @@ async fn every_password_method_takes_the_right_one_and_no_other() {
         target.user = "guest".to_owned();
         let error = Server::connect(&target).await.unwrap_err();
         assert!(
-            matches!(error, ConnectError::NoPassword),
+            matches!(error, ConnectError::NoPassword { .. }),
             "{method}: {error}"
         );
-        target.password = Some("wrong".into());
+        target.credentials = Credentials::password(Some("wrong".into()));
         let error = Server::connect(&target).await.unwrap_err();
         assert_eq!(error.sqlstate(), "28P01", "{method}: {error}");
         assert!(error.client_message().contains("guest"), "{error}");
-        target.password = Some(PASSWORD.into());
+        target.credentials = Credentials::password(Some(PASSWORD.into()));
         let mut server = Server::connect(&target).await.unwrap();
         server.simple_query("select 1").await.unwrap();
     }
@@ -388,7 +390,7 @@ async fn in_between(postgres: &Postgres) -> u16 {
         client.read_exact(&mut request).await.unwrap();
         client.write_all(b"S").await.unwrap();
         let his_own = ServerTls::self_signed().unwrap();
-        let mut client = his_own.accept(Stream::Tcp(client)).await.unwrap();
+        let mut client = his_own.accept(Stream::Tcp(client)).await.unwrap().stream;
         let mut server = TcpStream::connect(("127.0.0.1", upstream)).await.unwrap();
         server.write_all(&request).await.unwrap();
         assert_eq!(server.read_u8().await.unwrap(), b'S');
@@ -416,7 +418,7 @@ async fn scram_is_bound_to_the_channel() {
     admin.batch_execute(&create).await.unwrap();
     let mut target = target(&postgres, "127.0.0.1");
     target.user = "guest".to_owned();
-    target.password = Some(PASSWORD.into());
+    target.credentials = Credentials::password(Some(PASSWORD.into()));
     for mode in [SslMode::Require, SslMode::Disable] {
         target.tls = tls(mode, None);
         let mut server = Server::connect(&target).await.unwrap();

@@ -3,8 +3,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod auth;
+mod auth_hostile;
+mod auth_tls;
+mod auth_users;
 mod backend_auth;
 mod bench;
+mod cancels;
+mod databases;
 mod demo;
 mod failures;
 mod figures;
@@ -12,6 +18,7 @@ mod hostile;
 mod hostile_many;
 mod hostile_server;
 mod launcher;
+mod limits;
 mod network;
 mod parameters;
 mod prepared;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::bench::Bench;
 use crate::support::eventually;
+use crate::support::raw::{Message, Raw, query, run, sync};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -83,4 +84,96 @@ async fn a_server_that_is_opened_with_other_defaults_is_what_the_next_login_sees
         three.rows("COMMIT").await;
     }
     assert_eq!(bench.pinned().await, 0.0);
+}
+
+/// Logs in straight and through the pool, and a third client through the pool that changes nothing.
+async fn three(bench: &Bench, parameters: &[(&str, &str)]) -> (Raw, Raw, Raw) {
+    let database = &bench.database.name;
+    let direct = Raw::login_with(bench.direct_address(), database, parameters).await;
+    (
+        direct,
+        bench.pooled_with(parameters).await,
+        bench.pooled().await,
+    )
+}
+
+/// What the statement is answered with, both ways, is the same, byte by byte; and between the statements the one server
+/// serves another client, whose own parameters stay what they are.
+async fn same_both_ways(bench: &Bench, parameters: &[(&str, &str)], statements: &[&str]) {
+    let (mut direct, mut pooled, mut other) = three(bench, parameters).await;
+    let show = "SELECT current_setting('TimeZone'), current_setting('DateStyle'), \
+                current_setting('client_encoding'), current_setting('application_name'), \
+                current_setting('IntervalStyle'), current_setting('work_mem')";
+    let others = other.value(show).await;
+    let mut in_transaction = false;
+    for (number, sql) in statements.iter().enumerate() {
+        let bytes = match number % 2 {
+            0 => query(sql),
+            _ => [run(sql, &[]), sync()].concat(),
+        };
+        let (expected, got) = (direct.ask(&bytes).await, pooled.ask(&bytes).await);
+        assert_eq!(got, expected, "{sql} in {statements:?}");
+        let status = expected.last().map(|ready: &Message| ready.body.clone());
+        in_transaction = status != Some(b"I".to_vec());
+        let expected = direct.ask(&query(show)).await;
+        assert_eq!(
+            pooled.ask(&query(show)).await,
+            expected,
+            "after {sql} in {statements:?}"
+        );
+        if !in_transaction {
+            assert_eq!(bench.pinned().await, 0.0, "{sql} in {statements:?}");
+            assert_eq!(other.value(show).await, others, "{sql} in {statements:?}");
+        }
+    }
+    assert!(!in_transaction, "{statements:?}");
+    drop((pooled, other));
+    bench.settled().await;
+}
+
+#[tokio::test]
+async fn a_parameter_that_is_reported_follows_its_client() {
+    let bench = Bench::new().await;
+    let programs: [&[&str]; 6] = [
+        &[
+            "SET TimeZone = 'Asia/Tokyo'",
+            "SET TIME ZONE 'Europe/Oslo'",
+            "SHOW TimeZone",
+        ],
+        &[
+            "SELECT set_config('application_name', 'mine', false)",
+            "SET application_name = 'it''s'",
+        ],
+        &[
+            "SET NAMES 'latin1'",
+            "SET client_encoding = 'UTF8'",
+            "SET DateStyle = German",
+        ],
+        &[
+            "BEGIN",
+            "SET LOCAL TimeZone = 'Asia/Tokyo'",
+            "SHOW TimeZone",
+            "ROLLBACK",
+            "SHOW TimeZone",
+        ],
+        &[
+            "BEGIN",
+            "SET TimeZone = 'Asia/Tokyo'",
+            "ROLLBACK",
+            "BEGIN",
+            "SET IntervalStyle = 'iso_8601'",
+            "COMMIT",
+        ],
+        &[
+            "BEGIN",
+            "SAVEPOINT a",
+            "SET TimeZone = 'Asia/Tokyo'",
+            "ROLLBACK TO a",
+            "SET DateStyle = 'SQL, DMY'",
+            "COMMIT",
+        ],
+    ];
+    for statements in programs {
+        same_both_ways(&bench, &[], statements).await;
+    }
 }

@@ -1,10 +1,11 @@
 //! `pool.mode = session`: a server is one client's until it leaves, and clean for the next.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::bench::Bench;
-use crate::support::eventually;
-use crate::support::raw::{bind, execute, parse, sync, tags};
+use crate::support::raw::{Raw, bind, execute, parse, query, sync, tags};
+use crate::support::{Postgres, Sidecar, eventually};
 
 const SESSION: [(&str, &str); 1] = [("POOLWATCH_POOL__MODE", "session")];
 
@@ -89,4 +90,99 @@ async fn an_open_transaction_is_rolled_back_when_its_client_leaves() {
     let open = "SELECT count(*) FROM pg_stat_activity \
                 WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
     assert_eq!(direct.value(open).await, "0");
+}
+
+/// A client that keeps its server sees of it what it would see without poolwatch between them.
+#[tokio::test]
+async fn the_servers_process_id_and_notices_of_its_start_reach_the_client() {
+    let server = Postgres::shared().await;
+    let database = server.database().await;
+    let direct = server.connect("postgres").await;
+    let old = format!(
+        "UPDATE pg_database SET datcollversion = 'old' WHERE datname = '{}'",
+        database.name
+    );
+    direct.batch_execute(&old).await.unwrap();
+    let sidecar = Sidecar::start_with(&database, &database.url, &[], &SESSION).await;
+    let own = SocketAddr::from(([127, 0, 0, 1], server.port()));
+    let expected = Raw::login(own, &database.name).await;
+    let shape = |client: &Raw| {
+        let kept = client.greeting.iter().filter(|message| message.tag != 'S');
+        kept.map(|message| match message.tag {
+            'N' => message.text(),
+            tag => tag.to_string(),
+        })
+        .collect::<Vec<_>>()
+    };
+    let shape_expected = shape(&expected);
+    assert!(shape_expected[1].contains("SWARNING"), "{shape_expected:?}");
+    // On a server that was opened for it, and on one that another client had before.
+    for _ in 0..2 {
+        let mut client = Raw::login(sidecar.proxy_addr(), &database.name).await;
+        assert_eq!(shape(&client), shape_expected);
+        let key = client
+            .greeting
+            .iter()
+            .find(|message| message.tag == 'K')
+            .unwrap();
+        let told = i32::from_be_bytes(key.body[..4].try_into().unwrap());
+        assert_eq!(
+            client.value("SELECT pg_backend_pid()").await,
+            told.to_string()
+        );
+    }
+    // Whoever shares servers is not told of one that may not be its own.
+    let sidecar = Sidecar::start(&database).await;
+    let client = Raw::login(sidecar.proxy_addr(), &database.name).await;
+    assert!(
+        shape(&client).iter().all(|message| message.len() == 1),
+        "{:?}",
+        shape(&client)
+    );
+}
+
+/// PostgreSQL's own error, whether the client asks something at that moment or not.
+#[tokio::test]
+async fn a_server_that_is_terminated_says_so_itself() {
+    let server = Postgres::shared().await;
+    let database = server.database().await;
+    let sidecar = Sidecar::start_with(&database, &database.url, &[], &SESSION).await;
+    let direct = server.connect("postgres").await;
+    for asked in ["", "BEGIN", "SELECT pg_sleep(70)"] {
+        let mut client = Raw::login(sidecar.proxy_addr(), &database.name).await;
+        let pid: i32 = client
+            .value("SELECT pg_backend_pid()")
+            .await
+            .parse()
+            .unwrap();
+        let runs = match asked {
+            "" => "idle",
+            "BEGIN" => "idle in transaction",
+            _ => "active",
+        };
+        if !asked.is_empty() {
+            client.send(&query(asked)).await;
+        }
+        let state = "SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND state = $2";
+        eventually(Duration::from_secs(30), || async {
+            direct.query_opt(state, &[&pid, &runs]).await.unwrap()
+        })
+        .await;
+        let terminate = "SELECT pg_terminate_backend($1)";
+        direct.query_one(terminate, &[&pid]).await.unwrap();
+        let told = client.until('E').await;
+        let error = told.last().unwrap();
+        assert_eq!(
+            (error.code(), error.field(b'V')),
+            ("57P01".to_owned(), "FATAL".to_owned())
+        );
+        let text = "terminating connection due to administrator command";
+        assert_eq!(error.field(b'M'), text);
+        assert!(
+            !error.field(b'R').is_empty(),
+            "not PostgreSQL's own: {}",
+            error.text()
+        );
+        assert!(client.drain().await);
+    }
 }

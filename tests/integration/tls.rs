@@ -14,10 +14,10 @@ use crate::support::raw::{Raw, packet, startup};
 use crate::support::{Database, Postgres, Sidecar};
 
 /// A directory that goes with the test.
-struct Directory(PathBuf);
+pub(crate) struct Directory(PathBuf);
 
 impl Directory {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path =
@@ -26,7 +26,7 @@ impl Directory {
         Self(path)
     }
 
-    fn file(&self, name: &str, text: &str) -> String {
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
         let path = self.0.join(name);
         std::fs::write(&path, text).expect("a file");
         path.to_str().expect("UTF-8").to_owned()

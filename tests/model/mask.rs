@@ -15,6 +15,7 @@ pub(crate) fn line(message: &Message) -> String {
         't' => types(body).unwrap_or_else(|| bytes(body)),
         'D' => row(body).unwrap_or_else(|| bytes(body)),
         'A' => notification(body),
+        'E' => without_line(bytes(body)),
         _ => bytes(body),
     };
     format!("{} {text}", message.tag)
@@ -38,6 +39,17 @@ fn bytes(body: &[u8]) -> String {
         format!("{shown}… {} bytes, sum {sum:x}", body.len())
     } else {
         shown.to_string()
+    }
+}
+
+/// poolwatch may tell of a stale plan in PostgreSQL's place. It does not know on which line of its source that stands.
+fn without_line(error: String) -> String {
+    match error.split_once("|Fplancache.c|L") {
+        Some((before, after)) => {
+            let after = after.trim_start_matches(|digit: char| digit.is_ascii_digit());
+            format!("{before}|Fplancache.c{after}")
+        }
+        None => error,
     }
 }
 

@@ -68,7 +68,7 @@ pub(crate) enum Pin {
 
 /// The table.
 pub(crate) const PINS: &[(Leaves, Pin)] = &[
-    (Leaves::Named, Pin::WhileThere),
+    (Leaves::Named, Pin::Never),
     (Leaves::Command, Pin::ToTheEnd),
     (Leaves::Reported, Pin::ToTheEnd),
     (Leaves::Unreported, Pin::ToTheEnd),
@@ -87,18 +87,18 @@ pub(crate) const PINS: &[(Leaves, Pin)] = &[
     (Leaves::Cursor, Pin::ToTheEnd),
     (Leaves::Hold, Pin::ToTheEnd),
     (Leaves::Prepare, Pin::ToTheEnd),
-    (Leaves::Deallocate, Pin::ToTheEnd),
+    (Leaves::Deallocate, Pin::Never),
     (Leaves::Discard, Pin::ToTheEnd),
     (Leaves::Call, Pin::ToTheEnd),
     (Leaves::Startup, Pin::ToTheEnd),
 ];
 
-/// Whether what a prepared statement returns may change under it. On a direct connection it fails from then on (0A000);
-/// through poolwatch it need not, where it is prepared anew, and the rest of the program goes another way. `named.rs` has a test.
-pub(crate) const RESULT_TYPES_CHANGE: bool = false;
+/// Whether what a prepared statement returns may change under it. On a direct connection it fails from then on (0A000).
+pub(crate) const RESULT_TYPES_CHANGE: bool = true;
 
-/// Whether SQL's EXECUTE and DEALLOCATE name statements of the protocol, and Bind those of SQL's PREPARE.
-pub(crate) const NAMES_ARE_SHARED: bool = true;
+/// Whether SQL's EXECUTE and DEALLOCATE name statements of the protocol, and Bind those of SQL's PREPARE. EXECUTE does not
+/// find those of the protocol, which servers know by other names.
+pub(crate) const NAMES_ARE_SHARED: bool = false;
 
 impl Leaves {
     /// The row of the table.
@@ -122,6 +122,6 @@ pub(crate) struct Known {
 
 pub(crate) const KNOWN: Known = Known {
     reset_forgets_the_login: true,
-    cancels_hit_the_next: true,
-    parses_again: true,
+    cancels_hit_the_next: false,
+    parses_again: false,
 };

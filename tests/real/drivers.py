@@ -46,7 +46,7 @@ def check_asyncpg_tls(world):
 
 async def asyncpg_session(sidecar, postgres, **how):
     table = f"by_asyncpg_{uuid.uuid4().hex[:8]}"
-    connect = dict(host="127.0.0.1", port=sidecar.port, user=USER, database=DATABASE, statement_cache_size=0, timeout=20, **how)
+    connect = dict(host="127.0.0.1", port=sidecar.port, user=USER, password=sidecar.password, database=DATABASE, statement_cache_size=0, timeout=20, **how)
     connection = await asyncpg.connect(**connect)
     encrypted = connection._transport.get_extra_info("ssl_object")
     assert isinstance(encrypted, ssl.SSLObject) == (how["ssl"] == "require"), encrypted
@@ -105,7 +105,7 @@ async def sqlalchemy_session(sidecar, postgres):
 
 async def sqlalchemy_application(sidecar):
     engine = create_async_engine(
-        f"postgresql+asyncpg://{USER}@127.0.0.1:{sidecar.port}/{DATABASE}",
+        f"postgresql+asyncpg://{USER}:{sidecar.password}@127.0.0.1:{sidecar.port}/{DATABASE}",
         pool_size=25, max_overflow=10, pool_timeout=30, pool_recycle=1800, pool_pre_ping=True,
         connect_args={"statement_cache_size": 0, "prepared_statement_cache_size": 0, "timeout": 20, "ssl": False,
                       "prepared_statement_name_func": lambda: f"__asyncpg_{uuid.uuid4()}__"})

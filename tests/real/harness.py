@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -78,8 +79,8 @@ def children(pid):
 class Postgres:
     """A PostgreSQL server of its own: SCRAM over TCP, 100 connections, nothing flushed to disk."""
 
-    def __init__(self, max_connections=100, user=USER):
-        self.user, self.password = user, secrets.token_hex(8)
+    def __init__(self, max_connections=100, user=USER, program=postgres_bin, authentication="scram-sha-256"):
+        self.user, self.password, self.program = user, secrets.token_hex(8), program
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="real-pg-"))
         self.data, self.port, self.process = self.folder / "data", free_port(), None
         self.max_connections = max_connections
@@ -93,7 +94,7 @@ class Postgres:
         secret.write_text(self.password)
         secret.chmod(0o644)
         subprocess.run(
-            [postgres_bin("initdb"), "-D", self.data, "-U", user, "-A", "scram-sha-256", "--pwfile", secret, "-N", "-E", "UTF8"],
+            [self.program("initdb"), "-D", self.data, "-U", user, "-A", authentication, "--pwfile", secret, "-N", "-E", "UTF8"],
             check=True, stdout=subprocess.DEVNULL, cwd=self.folder, env=environment(), **self.account)
         self.start()
         self.query(f"CREATE DATABASE {DATABASE}", database="postgres")
@@ -104,7 +105,7 @@ class Postgres:
                         log_min_error_statement="panic", log_error_verbosity="terse", log_line_prefix="%e ", lc_messages="C")
         arguments = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
         log = open(self.folder / "log", "ab")
-        self.process = subprocess.Popen([postgres_bin("postgres"), "-D", self.data, *arguments], stdout=log, stderr=log,
+        self.process = subprocess.Popen([self.program("postgres"), "-D", self.data, *arguments], stdout=log, stderr=log,
                                         cwd=self.folder, env=environment(), start_new_session=True, **self.account)
         log.close()
         until("PostgreSQL accepts connections", lambda: subprocess.run(
@@ -187,6 +188,8 @@ class Sidecar:
 
     def __init__(self, binary, upstream, out, name, **settings):
         self.log = pathlib.Path(out) / f"{name}.log"
+        # Clients log in with the upstream URL's own user and password.
+        self.password = urllib.parse.urlsplit(upstream).password
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 [binary, "serve", "--upstream-url", upstream, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"],
@@ -221,7 +224,7 @@ class Sidecar:
         return Figures(text)
 
     def dsn(self, database=DATABASE):
-        return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def psql(self, *arguments, check=True):
         return subprocess.run([postgres_bin("psql"), "-XAtq", "-d", self.dsn(), *arguments], check=check, capture_output=True,
@@ -244,7 +247,7 @@ def pgbench(sidecar, script, *arguments, limit=120):
     script.write_text(script_text(script.name))
     return subprocess.Popen(
         [postgres_bin("pgbench"), "-n", "-h", "127.0.0.1", "-p", str(sidecar.port), "-U", USER, "-f", str(script), *arguments, DATABASE],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(PGPASSWORD=sidecar.password))
 
 
 SCRIPTS = {

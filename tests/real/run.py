@@ -23,12 +23,13 @@ import figures
 import migrations
 import others
 import outages
+import postgres18
 import psycopgs
 import suites
 import terminals
 from harness import Postgres, Sidecar
 
-PARTS = (commands, drivers, figures, outages, terminals, asynchronous, psycopgs, migrations, others, suites)
+PARTS = (commands, drivers, figures, outages, postgres18, terminals, asynchronous, psycopgs, migrations, others, suites)
 
 
 class World:

@@ -88,6 +88,23 @@ impl Raw {
         }
     }
 
+    /// Logs in over a connection that takes in as little as the system allows.
+    pub async fn login_narrow(address: SocketAddr, database: &str) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4_096).expect("SO_RCVBUF");
+        let stream = socket.connect(address).await.expect("connect");
+        let (read, write) = stream.into_split();
+        let mut raw = Self {
+            read,
+            write,
+            greeting: Vec::new(),
+        };
+        raw.send(&startup(196_608, database, &[])).await;
+        let greeting = raw.greeted().await;
+        assert_eq!(greeting.last().map(|m| m.tag), Some('Z'), "{greeting:?}");
+        raw
+    }
+
     /// Logs in as the superuser `postgres`, who must be trusted.
     pub async fn login(address: SocketAddr, database: &str) -> Self {
         Self::login_with(address, database, &[]).await

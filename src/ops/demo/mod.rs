@@ -24,7 +24,7 @@ use self::report::Watch;
 use super::http_client;
 use super::postgres::{self, Postgres};
 use crate::app::App;
-use crate::config::{Addresses, Listen, Settings};
+use crate::config::{Addresses, AuthMethod, Listen, Settings};
 use crate::dsn::{Dsn, HostPort};
 use crate::error::chain;
 use crate::proxy::Bound;
@@ -138,6 +138,8 @@ async fn prepare(options: &Options) -> anyhow::Result<(Postgres, Settings)> {
     let mut settings = Settings::default();
     settings.upstream.url = Some(Dsn::parse(&url)?);
     settings.pool.timeout = POOL_TIMEOUT;
+    // So that the line of psql below needs no password: nothing here outlives the demo.
+    settings.auth.method = AuthMethod::Trust;
     let port = |wanted| free_port(wanted, options.any_port);
     settings.http.address = HostPort::tcp("127.0.0.1", port(settings.http.address.port));
     let listen = port(Listen::PORT);

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::pool::{Checkout, CloseReason, Config, Observer, Outcome, Pool, PoolEvent, PrePing};
+use crate::pool::{
+    Budget, Checkout, CloseReason, Config, Observer, Outcome, Pool, PoolEvent, PrePing,
+};
 
 /// What the next connect or ping does; without an order it succeeds at once.
 #[derive(Debug, Clone, Copy)]
@@ -216,6 +218,12 @@ pub(super) fn pool(config: Config) -> (Pool<Fake>, Arc<World>) {
     let observer = Arc::new(Memory(Arc::clone(&world)));
     let pool = Pool::new(Fake(Arc::clone(&world)), config, observer).unwrap();
     (pool, world)
+}
+
+/// A pool that shares a limit, over this world.
+pub(super) fn sharing(budget: &Budget, config: Config, world: &Arc<World>) -> Pool<Fake> {
+    let observer = Arc::new(Memory(Arc::clone(world)));
+    Pool::sharing(budget, Fake(Arc::clone(world)), config, observer).unwrap()
 }
 
 /// SQLAlchemy's rules and nothing of ours: no recycle, no ping.

@@ -1,0 +1,441 @@
+//! Which statement does what to its session: texts are looked at when they are sent, and count when their command is
+//! complete.
+//!
+//! A Query may hold several statements, each with a command tag; an Execute runs the statement that its portal was bound
+//! to. So what was found in a text goes with the statement's name, then with the portal's, then with the Query or Execute
+//! that is not answered yet. Nearly all texts say nothing: for them nothing is kept but a place in that queue.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use super::left::Left;
+use super::pins::{Pins, STATE};
+use crate::backend::{Parameters, Reset, TxStatus};
+use crate::cluster::Base;
+use crate::metrics::PoolMetrics;
+use crate::pgwire::cstr;
+use crate::sql::{Action, Found, Scan, Statement, classify};
+
+/// What a session does to its servers.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// The parameters that the client logged in with.
+    login: Option<Arc<Base>>,
+    /// Whether what is left keeps the server.
+    pinning: bool,
+    /// Queries and Executes that are not answered, oldest first.
+    flights: VecDeque<Flight>,
+    /// An error came since the last ReadyForQuery.
+    failed: bool,
+    /// Only of a session that has said something that counts.
+    more: Option<Box<More>>,
+}
+
+#[derive(Debug, Default)]
+struct More {
+    /// Statements that do something, by name.
+    statements: HashMap<Box<[u8]>, Arc<Found>>,
+    /// What names stood for that were given something else since everything was answered.
+    former: Vec<(Box<[u8]>, Arc<Found>)>,
+    /// Portals of such statements.
+    portals: HashMap<Box<[u8]>, Bound>,
+    /// A text that comes in pieces, and the name of the statement; `None` for a Query.
+    coming: Option<(Scan, Option<Box<[u8]>>)>,
+    left: Left,
+}
+
+/// A statement with its parameters.
+#[derive(Debug, Clone)]
+struct Bound {
+    found: Arc<Found>,
+    /// Equal for equal parameters.
+    parameters: u64,
+}
+
+/// Something that is not answered.
+#[derive(Debug)]
+enum Flight {
+    /// A Query, and how many of its statements are complete.
+    Query(Option<Arc<Found>>, usize),
+    Execute(Option<Bound>),
+}
+
+impl State {
+    /// Of a session that logged in with these parameters.
+    pub(super) fn new(login: Arc<Base>, pinning: bool) -> Self {
+        Self {
+            login: Some(login),
+            pinning,
+            ..Self::default()
+        }
+    }
+
+    fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
+    }
+
+    /// A Query is sent; this is its text, or the front of it.
+    pub(super) fn on_query(&mut self, text: &[u8], whole: bool) {
+        let found = if whole {
+            classify(text).map(Arc::new)
+        } else {
+            self.more().begin(text, None);
+            None
+        };
+        self.flights.push_back(Flight::Query(found, 0));
+    }
+
+    /// A Parse is sent; this is its text, or the front of it.
+    pub(super) fn on_parse(&mut self, name: &[u8], text: &[u8], whole: bool) {
+        if !whole {
+            return self.more().begin(text, Some(name.into()));
+        }
+        match classify(text) {
+            Some(found) => self.more().put(name, Some(found)),
+            None => {
+                if let Some(more) = &mut self.more {
+                    more.put(name, None);
+                }
+            }
+        }
+    }
+
+    /// More of a text that comes in pieces.
+    #[inline]
+    pub(super) fn on_piece(&mut self, piece: &[u8], last: bool) {
+        if let Some(more) = &mut self.more
+            && more.coming.is_some()
+        {
+            more.on_piece(piece, last, &mut self.flights);
+        }
+    }
+
+    /// A Bind is sent.
+    #[inline]
+    pub(super) fn on_bind(&mut self, body: &[u8]) {
+        if let Some(more) = &mut self.more {
+            more.on_bind(body);
+        }
+    }
+
+    /// A Close is sent.
+    pub(super) fn on_close(&mut self, body: &[u8]) {
+        if let Some(more) = &mut self.more
+            && let Some((b'S', name)) = body.split_first()
+        {
+            more.put(cstr(name).map_or(name, |(name, _)| name), None);
+        }
+    }
+
+    /// An Execute is sent.
+    #[inline]
+    pub(super) fn on_execute(&mut self, body: &[u8]) {
+        let bound = self.more.as_ref().and_then(|more| {
+            let portal = cstr(body).map_or(body, |(portal, _)| portal);
+            more.portals.get(portal).cloned()
+        });
+        self.flights.push_back(Flight::Execute(bound));
+    }
+
+    /// A FunctionCall is sent: what it does cannot be seen.
+    pub(super) fn on_function_call(&mut self) {
+        self.more().left.on_function_call();
+    }
+
+    /// A statement was run to its end. Without a command tag it was empty.
+    #[inline]
+    pub(super) fn on_done(&mut self, tag: Option<&[u8]>, reported: &Parameters) {
+        let bound = match self.flights.front_mut() {
+            Some(Flight::Query(found, at)) if tag.is_some() => {
+                *at += 1;
+                let at = *at - 1;
+                found.clone().map(|found| (found, Some(at), 0))
+            }
+            Some(Flight::Query(..)) => return,
+            Some(Flight::Execute(_)) => match self.flights.pop_front() {
+                Some(Flight::Execute(Some(bound))) => Some((bound.found, None, bound.parameters)),
+                _ => None,
+            },
+            None => None,
+        };
+        let Some(tag) = tag else {
+            return;
+        };
+        if bound.is_none() && leaves_nothing(tag) {
+            return;
+        }
+        self.on_tag(tag, bound, reported);
+    }
+
+    /// The portal has more rows: another Execute asks for them.
+    pub(super) fn on_suspended(&mut self) {
+        self.flights.pop_front();
+    }
+
+    fn on_tag(
+        &mut self,
+        tag: &[u8],
+        bound: Option<(Arc<Found>, Option<usize>, u64)>,
+        reported: &Parameters,
+    ) {
+        let login = self.login.clone();
+        let tracked = |name: &str| login.as_ref().is_some_and(|login| login.tracks(name));
+        let more = self.more.get_or_insert_default();
+        let left = &mut more.left;
+        let mut action = None;
+        if let Some((found, at, parameters)) = &bound {
+            if found.backslash && reported.get("standard_conforming_strings") == Some("off") {
+                left.on_unknown();
+            }
+            let one = match at {
+                Some(at) => found.statements.get(*at),
+                None => found
+                    .statements
+                    .first()
+                    .filter(|_| found.statements.len() == 1),
+            };
+            match one {
+                Some(statement) => {
+                    left.on_statement(statement, *parameters, tracked);
+                    action = Some(&statement.action);
+                }
+                // One of several that a name may stand for; or the text has fewer than there were answers.
+                None => {
+                    let several = found.statements.iter();
+                    several.for_each(|statement| left.on_maybe(statement, *parameters, tracked));
+                    if at.is_some() {
+                        left.on_unknown();
+                    }
+                }
+            }
+        }
+        match tag {
+            b"COMMIT" | b"PREPARE TRANSACTION" => left.on_commit(),
+            b"ROLLBACK" if !matches!(action, Some(Action::RollbackTo(_))) => left.on_rollback(),
+            b"DISCARD ALL" if action.is_none() => left.on_discard_all(),
+            _ => {}
+        }
+        if !is_understood(tag, action) {
+            left.on_unknown();
+        }
+    }
+
+    /// An error came, which took so many Executes with it, the failed one first.
+    pub(super) fn on_failed(&mut self, executes: usize) {
+        self.failed = true;
+        let Some(more) = &mut self.more else {
+            self.flights.drain(..executes.min(self.flights.len()));
+            return;
+        };
+        if let Some(Flight::Query(Some(found), at)) = self.flights.front()
+            && let Some(statement) = found.statements.get(*at)
+        {
+            more.left.on_failed(statement, 0);
+        }
+        for flight in self.flights.drain(..executes.min(self.flights.len())) {
+            if let Flight::Execute(Some(bound)) = flight {
+                let statements = bound.found.statements.iter();
+                statements.for_each(|statement| more.left.on_failed(statement, bound.parameters));
+            }
+        }
+        more.doubt_names();
+    }
+
+    /// ReadyForQuery. With `quiet`, everything is answered.
+    #[inline]
+    pub(super) fn on_ready(&mut self, status: TxStatus, simple: bool, quiet: bool) {
+        if simple {
+            self.flights.pop_front();
+        }
+        let failed = std::mem::take(&mut self.failed);
+        let Some(more) = &mut self.more else {
+            return;
+        };
+        if status == TxStatus::Idle {
+            if failed {
+                more.left.on_rollback();
+            } else {
+                more.left.on_commit();
+            }
+            if quiet {
+                more.portals.clear();
+            }
+        }
+        if quiet {
+            more.former.clear();
+        }
+    }
+
+    /// Pins for what is left, and for nothing else. Called between transactions.
+    #[inline]
+    pub(super) fn pin(&mut self, pins: &mut Pins, metrics: &Arc<PoolMetrics>) {
+        let Some(more) = &self.more else {
+            return;
+        };
+        if self.pinning {
+            for reason in STATE {
+                if more.left.reasons().any(|left| left == reason) {
+                    pins.pin(reason, metrics);
+                } else {
+                    pins.unpin(reason);
+                }
+            }
+        }
+        if more.is_empty() {
+            self.more = None;
+        }
+    }
+
+    /// What must be done to the server before others use it. What is under way may leave anything.
+    pub(super) fn reset(&self) -> Reset {
+        let Some(more) = &self.more else {
+            return Reset::NOTHING;
+        };
+        let under_way = self
+            .flights
+            .iter()
+            .any(|flight| matches!(flight, Flight::Query(Some(_), _) | Flight::Execute(Some(_))));
+        let unknown = under_way || more.coming.is_some();
+        more.left.reset().with(Reset::EVERYTHING, unknown)
+    }
+
+    /// The server was reset.
+    pub(super) fn on_reset(&mut self) {
+        if let Some(more) = &mut self.more {
+            more.left = Left::default();
+        }
+    }
+}
+
+impl More {
+    fn is_empty(&self) -> bool {
+        self.statements.is_empty()
+            && self.former.is_empty()
+            && self.portals.is_empty()
+            && self.coming.is_none()
+            && self.left.is_empty()
+    }
+
+    fn begin(&mut self, text: &[u8], name: Option<Box<[u8]>>) {
+        let mut scan = Scan::default();
+        scan.feed(text);
+        self.coming = Some((scan, name));
+    }
+
+    fn on_piece(&mut self, piece: &[u8], last: bool, flights: &mut VecDeque<Flight>) {
+        let Some((scan, _)) = &mut self.coming else {
+            return;
+        };
+        scan.feed(piece);
+        if !last {
+            return;
+        }
+        let Some((scan, name)) = self.coming.take() else {
+            return;
+        };
+        let found = scan.finish();
+        match name {
+            Some(name) => self.put(&name, found),
+            None => {
+                if let Some(Flight::Query(query, _)) = flights.back_mut() {
+                    *query = found.map(Arc::new);
+                }
+            }
+        }
+    }
+
+    /// A name stands for something else, if the server takes it.
+    fn put(&mut self, name: &[u8], found: Option<Found>) {
+        let before = match found {
+            Some(found) => self.statements.insert(name.into(), Arc::new(found)),
+            None => self.statements.remove(name),
+        };
+        self.former
+            .extend(before.map(|before| (name.into(), before)));
+    }
+
+    /// Some Parses were not taken: names may stand for what they did, or for what they were given.
+    fn doubt_names(&mut self) {
+        for (name, before) in self.former.drain(..) {
+            let mut both = (*before).clone();
+            if let Some(now) = self.statements.get(&name) {
+                both.statements.extend_from_slice(&now.statements);
+                both.backslash |= now.backslash;
+            }
+            // Two at least, so that none is taken for what was run.
+            let one = Statement {
+                action: Action::Other,
+                calls: Vec::new(),
+                temporary_path: false,
+            };
+            both.statements.push(one);
+            self.statements.insert(name, Arc::new(both));
+        }
+    }
+
+    fn on_bind(&mut self, body: &[u8]) {
+        if self.statements.is_empty() && self.portals.is_empty() {
+            return;
+        }
+        let Some((portal, rest)) = cstr(body) else {
+            return;
+        };
+        let (name, parameters) = cstr(rest).unwrap_or((rest, &[]));
+        match self.statements.get(name) {
+            Some(found) => {
+                let mut hasher = DefaultHasher::new();
+                parameters.hash(&mut hasher);
+                let bound = Bound {
+                    found: found.clone(),
+                    parameters: hasher.finish(),
+                };
+                self.portals.insert(portal.into(), bound);
+            }
+            None => drop(self.portals.remove(portal)),
+        }
+    }
+}
+
+/// Command tags of which nothing is left, whatever the text.
+fn leaves_nothing(tag: &[u8]) -> bool {
+    let word = tag.split(|byte| *byte == b' ').next().unwrap_or_default();
+    matches!(
+        word,
+        b"SELECT" | b"INSERT" | b"UPDATE" | b"DELETE" | b"MERGE" | b"COPY" | b"BEGIN" | b"SHOW"
+    )
+}
+
+/// Whether a command with this tag left what its text says and nothing else. A tag that is not known is not understood,
+/// nor is one that leaves something, of which no text was seen.
+fn is_understood(tag: &[u8], action: Option<&Action>) -> bool {
+    let word = tag.split(|byte| *byte == b' ').next().unwrap_or_default();
+    match word {
+        b"SET" => {
+            tag == b"SET CONSTRAINTS"
+                || matches!(
+                    action,
+                    Some(
+                        Action::Set(_)
+                            | Action::SetLocal
+                            | Action::SetCharacteristics
+                            | Action::Reset(_)
+                    )
+                )
+        }
+        b"LISTEN" => matches!(action, Some(Action::Listen(_))),
+        b"LOAD" => matches!(action, Some(Action::Load)),
+        b"PREPARE" => tag == b"PREPARE TRANSACTION" || matches!(action, Some(Action::Prepare(_))),
+        // The text says nothing where there is nothing to say: a cursor without HOLD, a table, a block.
+        b"DECLARE" | b"CREATE" | b"DO" | b"ALTER" | b"ANALYZE" | b"CALL" | b"CHECKPOINT"
+        | b"CLOSE" | b"CLUSTER" | b"COMMENT" | b"COMMIT" | b"DEALLOCATE" | b"DISCARD" | b"DROP"
+        | b"EXPLAIN" | b"FETCH" | b"GRANT" | b"IMPORT" | b"LOCK" | b"MOVE" | b"NOTIFY"
+        | b"REASSIGN" | b"REFRESH" | b"REINDEX" | b"RELEASE" | b"RESET" | b"REVOKE"
+        | b"ROLLBACK" | b"SAVEPOINT" | b"SECURITY" | b"START" | b"TRUNCATE" | b"UNLISTEN"
+        | b"VACUUM" => true,
+        _ => leaves_nothing(tag),
+    }
+}
+
+#[cfg(test)]
+mod tests;
