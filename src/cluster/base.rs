@@ -275,6 +275,31 @@ impl Base {
         &self.tracked
     }
 
+    /// The statement that gives a server the values of the login again, after a client's RESET or the like gave it the
+    /// server's; `lost` tells of which parameters. `None` when they are the same.
+    pub fn restoring(&self, server: &Server, lost: impl Fn(&str) -> bool) -> Option<String> {
+        let mut statement = Settings::default();
+        for (name, value) in self.unreported.iter() {
+            if lost(name) {
+                statement.add(name, Some(value));
+            }
+        }
+        for (name, value) in &self.tracked {
+            if lost(name) && server.parameters().get(name) != Some(value) {
+                statement.add(name, Some(value));
+            }
+        }
+        statement.finish()
+    }
+
+    /// The value of a parameter that follows the client.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        let mut values = self.tracked.iter();
+        values
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+
     /// Whether a parameter follows the client from server to server.
     pub fn tracks(&self, name: &str) -> bool {
         has(&self.tracked, name)

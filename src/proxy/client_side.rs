@@ -108,6 +108,9 @@ impl Traffic {
             // The server does not look at it.
             return Noted::AsItIs;
         }
+        if self.must_wait_for_defaults(request) {
+            return Noted::Wait;
+        }
         let bytes = &self.from_client.bytes()[self.to_server..];
         let body = &bytes[HEADER..header.total.min(bytes.len())];
         let owed = match request {

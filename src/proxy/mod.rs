@@ -33,6 +33,7 @@ mod pipeline;
 mod refuse;
 mod relay;
 mod replication;
+mod restoring;
 mod server_side;
 mod session;
 mod sharing;

@@ -53,6 +53,8 @@ pub(super) enum Owed {
     Execute,
     /// Query; any number of statements, then ReadyForQuery.
     Query,
+    /// A Query of ours, behind an answer whose ReadyForQuery the client gets when this is answered.
+    OwnQuery,
     /// FunctionCall, then ReadyForQuery.
     FunctionCall,
     /// Sync; ReadyForQuery.
@@ -92,6 +94,8 @@ pub(super) enum Reply {
     StatementDone(Instant),
     /// A statement failed.
     StatementFailed(Failure),
+    /// A Query of ours is answered.
+    OwnReady,
     /// The server asks for COPY data.
     CopyIn,
     /// ReadyForQuery that ends the answer to a message.
@@ -186,7 +190,12 @@ impl Pipeline {
     pub(super) fn ready_owed(&self) -> usize {
         self.owed
             .iter()
-            .filter(|(owed, _)| matches!(owed, Owed::Query | Owed::Sync | Owed::FunctionCall))
+            .filter(|(owed, _)| {
+                matches!(
+                    owed,
+                    Owed::Query | Owed::Sync | Owed::FunctionCall | Owed::OwnQuery
+                )
+            })
             .count()
     }
 
@@ -216,7 +225,7 @@ impl Pipeline {
                 }
             }
             _ if self.skipping => return false,
-            Owed::Query | Owed::FunctionCall => self.unsynced = false,
+            Owed::Query | Owed::FunctionCall | Owed::OwnQuery => self.unsynced = false,
             _ => self.unsynced = true,
         }
         self.owed.push_back((message, sent));
@@ -227,6 +236,9 @@ impl Pipeline {
     /// here: the connection is over.
     #[inline]
     pub(super) fn on_server(&mut self, message: u8) -> Reply {
+        if let Some((Owed::OwnQuery, _)) = self.owed.front() {
+            return self.own_answered(message);
+        }
         match message {
             tag::DATA_ROW | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_OUT | tag::COPY_BOTH => {
                 Reply::Pass
@@ -256,6 +268,18 @@ impl Pipeline {
             tag::ERROR => self.failed(),
             tag::READY_FOR_QUERY => self.ready(),
             _ => Reply::Unexpected,
+        }
+    }
+
+    /// A message came while a Query of ours is answered. What it says of its own is not the client's.
+    fn own_answered(&mut self, message: u8) -> Reply {
+        match message {
+            tag::NOTIFICATION | tag::PARAMETER_STATUS => Reply::Pass,
+            tag::READY_FOR_QUERY => {
+                self.owed.pop_front();
+                Reply::OwnReady
+            }
+            _ => Reply::Swallow,
         }
     }
 

@@ -71,8 +71,15 @@ impl Traffic {
             if self.first_reply.is_none() && !is_asynchronous(header.tag) {
                 self.first_reply = Some(told.now);
             }
+            if header.tag == tag::PARAMETER_STATUS && self.keeps_from_client(header, server) {
+                continue;
+            }
             let instead = self.told_instead(reply, header, server);
             let scanned = self.on_reply(reply, header, server, told)?;
+            if std::mem::take(&mut self.withheld) {
+                self.hide(header, None, server);
+                continue;
+            }
             if let Some(hidden) = hides(reply, header.tag) {
                 self.hide(header, hidden, server);
                 continue;
@@ -215,6 +222,7 @@ impl Traffic {
             Reply::Ready { executed, simple } => {
                 return Ok(self.on_ready(executed, simple, header, server, told));
             }
+            Reply::OwnReady => return Ok(self.on_ready(false, false, header, server, told)),
             Reply::Unexpected => return Err(ServerJunk::Unexpected(header.tag)),
         }
         Ok(Scanned::All)
@@ -303,6 +311,7 @@ impl Traffic {
         }
         self.state
             .on_ready(status, simple, self.pipeline.is_empty());
+        self.restore_login(status, server, told.now);
         if status != TxStatus::Idle {
             self.rest(told, ClientState::IdleInTransaction);
             return Scanned::All;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::left::Left;
 use super::pins::{Pins, STATE};
-use crate::backend::{Parameters, Reset, TxStatus};
+use crate::backend::{Parameters, Reset, Server, TxStatus};
 use crate::cluster::Base;
 use crate::metrics::PoolMetrics;
 use crate::pgwire::cstr;
@@ -40,6 +40,10 @@ struct More {
     former: Vec<(Box<[u8]>, Arc<Found>)>,
     /// Portals of such statements.
     portals: HashMap<Box<[u8]>, Bound>,
+    /// What the client was last told of parameters that have the server's defaults now.
+    former_values: Vec<(String, String)>,
+    /// And of those that are being given back their values.
+    told: Vec<(String, String)>,
     /// A text that comes in pieces, and the name of the statement; `None` for a Query.
     coming: Option<(Scan, Option<Box<[u8]>>)>,
     left: Left,
@@ -287,6 +291,54 @@ impl State {
         }
     }
 
+    /// Whether what comes next must wait: something that is not answered gives parameters the server's defaults.
+    #[inline]
+    pub(super) fn is_defaulting(&self) -> bool {
+        self.flights.iter().any(|flight| {
+            let found = match flight {
+                Flight::Query(found, _) => found.as_ref(),
+                Flight::Execute(bound) => bound.as_ref().map(|bound| &bound.found),
+            };
+            found.is_some_and(|found| found.statements.iter().any(defaults))
+        })
+    }
+
+    /// The statement that gives back what was given the server's default since the last ReadyForQuery.
+    pub(super) fn restoring(&mut self, status: TxStatus, server: &Server) -> Option<String> {
+        let more = self.more.as_mut()?;
+        more.told.clear();
+        let former = std::mem::take(&mut more.former_values);
+        let defaulted = std::mem::take(&mut more.left.defaulted);
+        if defaulted.is_empty() || status == TxStatus::Failed {
+            return None;
+        }
+        let lost = |name: &str| is_among(&defaulted, name);
+        let statement = self.login.as_ref()?.restoring(server, lost);
+        if statement.is_some() {
+            more.told = former;
+        }
+        statement
+    }
+
+    /// Whether this value of a parameter is not for the client to know: it is the server's default, in place of the
+    /// client's own; or the client's own, back again, and the client was told nothing else.
+    pub(super) fn keeps_status(&mut self, name: &str, value: &str, server: &Server) -> bool {
+        let (Some(more), Some(login)) = (&mut self.more, &self.login) else {
+            return false;
+        };
+        if is_among(&more.left.defaulted, name) {
+            let keeps = login.value(name).is_some_and(|own| own != value);
+            if keeps && let Some(before) = server.parameters().get(name) {
+                let before = (name.to_owned(), before.to_owned());
+                more.former_values.push(before);
+            }
+            return keeps;
+        }
+        more.told
+            .iter()
+            .any(|(known, told)| known == name && told == value)
+    }
+
     /// What must be done to the server before others use it. What is under way may leave anything.
     pub(super) fn reset(&self) -> Reset {
         let Some(more) = &self.more else {
@@ -314,6 +366,8 @@ impl More {
             && self.former.is_empty()
             && self.portals.is_empty()
             && self.coming.is_none()
+            && self.told.is_empty()
+            && self.former_values.is_empty()
             && self.left.is_empty()
     }
 
@@ -395,6 +449,21 @@ impl More {
             None => drop(self.portals.remove(portal)),
         }
     }
+}
+
+/// Whether a statement gives parameters the server's defaults.
+fn defaults(statement: &Statement) -> bool {
+    matches!(
+        statement.action,
+        Action::Reset(_) | Action::ResetAll | Action::DiscardAll
+    )
+}
+
+/// Whether a parameter is among those that were given their defaults; the empty name stands for all.
+fn is_among(defaulted: &[String], name: &str) -> bool {
+    defaulted
+        .iter()
+        .any(|defaulted| defaulted.is_empty() || defaulted.eq_ignore_ascii_case(name))
 }
 
 /// Command tags of which nothing is left, whatever the text.

@@ -53,6 +53,8 @@ pub(super) struct Traffic {
     pub(super) dropping: Dropping,
     /// How they are given to servers.
     pub(super) sharing: Sharing,
+    /// The ReadyForQuery at the mark is told to the client later.
+    pub(super) withheld: bool,
     /// What statements do to the session.
     pub(super) state: State,
     /// Why the server stays.
@@ -118,6 +120,7 @@ impl Traffic {
             deallocating: None,
             dropping: Dropping::No,
             sharing,
+            withheld: false,
             state: State::default(),
             pins: Pins::default(),
             first_reply: None,

@@ -177,3 +177,98 @@ async fn a_parameter_that_is_reported_follows_its_client() {
         same_both_ways(&bench, &[], statements).await;
     }
 }
+
+#[tokio::test]
+async fn a_reset_gives_what_the_client_logged_in_with() {
+    let bench = Bench::new().await;
+    let login: &[(&str, &str)] = &[
+        ("TimeZone", "Asia/Tokyo"),
+        ("application_name", "mine"),
+        ("options", "-c work_mem=5MB"),
+    ];
+    let programs: [&[&str]; 9] = [
+        &[
+            "SET TimeZone = 'Europe/Oslo'",
+            "RESET TimeZone",
+            "SET TIME ZONE 'Europe/Oslo'",
+            "SET TimeZone TO DEFAULT",
+        ],
+        &[
+            "RESET TimeZone",
+            "RESET TimeZone",
+            "RESET TIME ZONE",
+            "SET TIME ZONE DEFAULT",
+        ],
+        // The server's default is set on purpose, and so it is not what RESET goes back to.
+        &["SET TimeZone = 'GMT'", "RESET TimeZone"],
+        &["RESET ALL", "DISCARD ALL", "RESET work_mem"],
+        &["DISCARD ALL", "RESET ALL"],
+        &[
+            "BEGIN",
+            "RESET TimeZone",
+            "SET TimeZone = 'Europe/Oslo'",
+            "RESET TimeZone",
+            "COMMIT",
+        ],
+        &[
+            "SET TimeZone = 'Europe/Oslo'",
+            "BEGIN",
+            "RESET TimeZone",
+            "ROLLBACK",
+            "RESET TimeZone",
+        ],
+        &[
+            "BEGIN",
+            "SAVEPOINT a",
+            "RESET application_name",
+            "ROLLBACK TO a",
+            "RESET application_name",
+            "ROLLBACK",
+        ],
+        &[
+            "SET application_name = 'other'; RESET application_name; SET TimeZone = 'Europe/Oslo'",
+            "RESET ALL",
+        ],
+    ];
+    for statements in programs {
+        same_both_ways(&bench, login, statements).await;
+    }
+    // What is pinned while it is reset.
+    let (mut direct, mut pooled, _) = three(&bench, login).await;
+    for sql in [
+        "SET work_mem = '7MB'",
+        "SET TimeZone = 'GMT'",
+        "LISTEN news",
+        "RESET ALL",
+        "RESET work_mem",
+    ] {
+        assert_eq!(
+            pooled.ask(&query(sql)).await,
+            direct.ask(&query(sql)).await,
+            "{sql}"
+        );
+        let show = query("SELECT current_setting('work_mem'), current_setting('TimeZone')");
+        assert_eq!(pooled.ask(&show).await, direct.ask(&show).await, "{sql}");
+    }
+    // Queries that were sent without a wait.
+    let all = [
+        query("RESET TimeZone"),
+        query("SHOW TimeZone"),
+        query("SHOW work_mem"),
+    ]
+    .concat();
+    for client in [&mut direct, &mut pooled] {
+        client.send(&all).await;
+        let mut shown = Vec::new();
+        for _ in 0..3 {
+            let answer = client.until('Z').await;
+            shown.extend(
+                answer
+                    .iter()
+                    .filter(|message| message.tag == 'D')
+                    .map(Message::row),
+            );
+        }
+        assert_eq!(shown.concat(), ["Asia/Tokyo", "5MB"]);
+    }
+}

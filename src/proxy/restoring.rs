@@ -1,0 +1,66 @@
+//! RESET gives a client what it logged in with.
+//!
+//! On a direct connection the startup packet's values are what RESET, RESET ALL, SET … TO DEFAULT and DISCARD ALL go back
+//! to. A pool's server was opened by somebody else: it goes back to its own. So behind such a statement a query of ours
+//! sets the client's values, in the same transaction; the client gets its ReadyForQuery, and is told of changed values, when
+//! that is answered. What the client sends meanwhile waits.
+
+use tokio::time::Instant;
+
+use super::phase::Request;
+use super::pipeline::Owed;
+use super::traffic::Traffic;
+use crate::backend::{Server, TxStatus};
+use crate::pgwire::{HEADER, Header, cstr, frontend};
+
+impl Traffic {
+    /// Whether a message must wait until the client's values are given back. Only what is sure to be answered without it is
+    /// waited for: within a batch that has no Sync yet, what follows a RESET runs with the server's defaults.
+    #[inline]
+    pub(super) fn must_wait_for_defaults(&self, request: Request) -> bool {
+        self.state.is_defaulting()
+            && self.pipeline.ready_owed() > 0
+            && !matches!(
+                request,
+                Request::Sync | Request::Flush | Request::CopyData | Request::CopyEnd
+            )
+    }
+
+    /// What was given the server's default since the last ReadyForQuery is given the client's own.
+    pub(super) fn restore_login(&mut self, status: TxStatus, server: &Server, now: Instant) {
+        let Some(statement) = self.state.restoring(status, server) else {
+            return;
+        };
+        self.gather();
+        self.ahead.message(frontend::QUERY, 0, |body| {
+            body.extend_from_slice(statement.as_bytes());
+            body.push(0);
+        });
+        self.pipeline.on_client(Owed::OwnQuery, now);
+        // A Query drops the unnamed statement.
+        self.unnamed.on_server_changed();
+        self.withheld = true;
+    }
+
+    /// Whether the ParameterStatus at the mark tells of a value that is the server's and not for long, or one that the
+    /// client has been told. It is taken out then.
+    pub(super) fn keeps_from_client(&mut self, header: Header, server: &mut Server) -> bool {
+        let bytes = &self.from_server.bytes()[self.to_client..];
+        let body = &bytes[HEADER..header.total.min(bytes.len())];
+        let text = |bytes| std::str::from_utf8(bytes).ok();
+        let status = cstr(body).and_then(|(name, rest)| {
+            let (value, _) = cstr(rest)?;
+            Some((text(name)?, text(value)?))
+        });
+        let Some((name, value)) = status else {
+            return false;
+        };
+        if !self.state.keeps_status(name, value, server) {
+            return false;
+        }
+        server.absorb(header.tag, body);
+        server.set_applied(0);
+        self.from_server.cut(self.to_client, header.total);
+        true
+    }
+}
