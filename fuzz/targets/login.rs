@@ -20,18 +20,22 @@ pub fn login(data: &[u8]) {
     STAGE.with(|stage| {
         let (runtime, listener, target) = stage.get_or_init(set);
         runtime.block_on(async {
-            let saying = async {
-                let (mut stream, _) = listener.accept().await.expect("poolwatch connects");
-                // It may have left in the middle.
-                let _ = stream.write_all(data).await;
-                let _ = stream.shutdown().await;
-                let mut answers = Vec::new();
-                let _ = stream.read_to_end(&mut answers).await;
-                answers
-            };
+            let mut answers = Vec::new();
             // A server that was let in is dropped at once: the other side reads to the end.
             let connecting = async { Server::connect(target).await.map(drop) };
-            let (connected, answers) = tokio::join!(connecting, saying);
+            let mut connecting = std::pin::pin!(connecting);
+            // Whoever refuses the protocol's newest version is called once more.
+            let connected = loop {
+                let mut saying = std::pin::pin!(say(listener, data, &mut answers));
+                tokio::select! {
+                    connected = &mut connecting => {
+                        // Unless nobody called again, the rest is there in a moment.
+                        let _ = tokio::time::timeout(Duration::from_millis(20), saying).await;
+                        break connected;
+                    }
+                    () = &mut saying => {}
+                }
+            };
             if let Err(error) = &connected {
                 assert!(!error.to_string().is_empty());
             }
@@ -43,6 +47,15 @@ pub fn login(data: &[u8]) {
             );
         });
     });
+}
+
+/// Takes one call, says these bytes, hangs up, and hears what is answered.
+async fn say(listener: &TcpListener, data: &[u8], answers: &mut Vec<u8>) {
+    let (mut stream, _) = listener.accept().await.expect("poolwatch connects");
+    // It may have left in the middle.
+    let _ = stream.write_all(data).await;
+    let _ = stream.shutdown().await;
+    let _ = stream.read_to_end(answers).await;
 }
 
 /// AuthenticationCleartextPassword anywhere in it.

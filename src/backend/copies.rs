@@ -19,6 +19,8 @@ pub struct Copies {
     number: u64,
     /// Moves with every use.
     clock: u64,
+    /// How many there may be.
+    limit: usize,
     /// Statements that the server has and nobody needs: they are closed when there is something else to say to it.
     unwanted: Vec<u64>,
 }
@@ -56,6 +58,7 @@ impl Default for Copies {
             by_variant: HashMap::new(),
             number: 0,
             clock: 0,
+            limit: usize::MAX,
             unwanted: Vec::new(),
         }
     }
@@ -101,6 +104,12 @@ impl Copies {
         (token == self.token).then_some((number, PREFIX + length))
     }
 
+    /// Whether this is a name of ours.
+    pub fn is_name(&self, name: &[u8]) -> bool {
+        self.read_name(name)
+            .is_some_and(|(_, length)| length == name.len())
+    }
+
     /// Whether a copy is still there; it counts as used now.
     #[inline]
     pub fn touch(&mut self, place: Place) -> bool {
@@ -137,9 +146,8 @@ impl Copies {
     /// A place for a statement that is about to be prepared. With as many as `limit` there, the one that was used
     /// least lately becomes unwanted.
     pub fn open(&mut self, limit: usize) -> Place {
-        if self.by_variant.len() >= limit {
-            self.evict();
-        }
+        self.limit = limit;
+        self.evict_beyond(limit.saturating_sub(1));
         self.number += 1;
         self.clock += 1;
         let new = Slot {
@@ -157,6 +165,15 @@ impl Copies {
             token: self.token,
             slot,
             number: self.number,
+        }
+    }
+
+    /// Makes the ones used least lately unwanted, until so many are left; those that are being prepared stay.
+    fn evict_beyond(&mut self, left: usize) {
+        let there = self.slots.iter().filter(|slot| slot.number != 0).count();
+        let surplus = there.saturating_sub(left).min(self.by_variant.len());
+        for _ in 0..surplus {
+            self.evict();
         }
     }
 
@@ -188,6 +205,7 @@ impl Copies {
         }
         self.slots[place.slot].variant = Some(variant.clone());
         self.by_variant.insert(variant.id(), place.slot);
+        self.evict_beyond(self.limit);
         place
     }
 
@@ -217,14 +235,11 @@ impl Copies {
         self.unwanted.pop()
     }
 
-    /// A statement that was found not to be there, whatever this table says.
-    pub fn lost(&mut self, number: u64) {
-        let at = self.slots.iter().position(|slot| slot.number == number);
-        if let Some(at) = at
-            && let Some(variant) = std::mem::take(&mut self.slots[at]).variant
-        {
-            self.by_variant.remove(&variant.id());
-        }
+    /// The server has none any more, those included that were being prepared for somebody who is gone.
+    pub fn clear(&mut self) {
+        self.by_variant.clear();
+        self.unwanted.clear();
+        self.slots.clear();
     }
 
     /// The server has dropped all that it had described, as DISCARD ALL and DEALLOCATE ALL do. Those that are being
@@ -259,7 +274,7 @@ mod tests {
     fn variant(text: &str) -> Arc<Variant> {
         let asked = [text.as_bytes(), &[0, 0, 0]].concat();
         Statements::default()
-            .intern(&asked)
+            .intern(&asked, &Default::default())
             .variant(Description::default())
     }
 
@@ -337,7 +352,7 @@ mod tests {
         assert!(!copies.touch(first));
         assert!(copies.touch(coming));
         assert!(copies.is_empty());
-        copies.lost(coming.number());
+        copies.clear();
         assert!(!copies.touch(coming));
     }
 }

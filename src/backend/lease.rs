@@ -172,7 +172,7 @@ async fn restore(server: &mut Server, mut remains: Remains) -> Result<(), Restor
         server.set_carried(Carried::default());
     }
     if everything {
-        server.copies().forget();
+        server.copies().clear();
     }
     Ok(())
 }
@@ -200,6 +200,17 @@ async fn send_sync(server: &mut Server) -> io::Result<()> {
     server.stream_mut().write_all(&sync).await
 }
 
+async fn send_copy_fail(server: &mut Server) -> io::Result<()> {
+    use tokio::io::AsyncWriteExt;
+    let fail = [frontend::COPY_FAIL, 0, 0, 0, 5, 0];
+    server.stream_mut().write_all(&fail).await
+}
+
+/// Whether a command with this tag leaves no prepared statement.
+fn drops_statements(tag: &[u8]) -> bool {
+    matches!(tag, b"DISCARD ALL\0" | b"DEALLOCATE ALL\0")
+}
+
 /// Reads and throws away until the last ReadyForQuery that is owed; applies what the server says of itself.
 pub(super) async fn drain(server: &mut Server, remains: &mut Remains) -> Result<(), RestoreError> {
     loop {
@@ -215,9 +226,16 @@ pub(super) async fn drain(server: &mut Server, remains: &mut Remains) -> Result<
                 ));
                 remains.ready_owed = remains.ready_owed.saturating_sub(1);
             } else {
+                if tag == backend::COMMAND_COMPLETE && drops_statements(message) {
+                    server.copies().forget();
+                }
                 server.absorb(tag, message);
             }
             remains.inbox.consume(total);
+            if tag == backend::COPY_IN {
+                // PostgreSQL waits for data that nobody will send, and heeds no cancel request meanwhile.
+                send_copy_fail(server).await?;
+            }
             if remains.ready_owed == 0 {
                 return Ok(());
             }

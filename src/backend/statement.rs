@@ -8,15 +8,28 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use super::Parameters;
 use crate::pgwire::Description;
+
+/// The parameters that decide how a text is read.
+const READ_WITH: [&str; 5] = [
+    "client_encoding",
+    "standard_conforming_strings",
+    "DateStyle",
+    "IntervalStyle",
+    "TimeZone",
+];
 
 static NEXT_VARIANT: AtomicU64 = AtomicU64::new(1);
 
 /// A distinct statement, as clients ask for it.
 #[derive(Debug)]
 pub struct Statement {
-    /// The Parse message after the statement's name: the text and its NUL, a count of parameter types, the types.
-    asked: Box<[u8]>,
+    /// The Parse message after the statement's name: the text and its NUL, a count of parameter types, the types. Then what
+    /// the text was read with.
+    key: Box<[u8]>,
+    /// Where the message ends in it.
+    end: usize,
     /// What servers made of it. More than one only after a change of schema.
     variants: Mutex<Vec<Weak<Variant>>>,
     table: Weak<Table>,
@@ -44,17 +57,26 @@ struct Table {
 
 impl Statements {
     /// The statement that a Parse asks for; `asked` is the message after the statement's name.
-    pub fn intern(&self, asked: &[u8]) -> Arc<Statement> {
-        let hash = self.0.hasher.hash_one(asked);
+    ///
+    /// PostgreSQL makes constants of literals when it parses, in the time zone, the styles and the encoding of that moment,
+    /// and never looks at the text again: so these are part of what a statement is.
+    pub fn intern(&self, asked: &[u8], read_with: &Parameters) -> Arc<Statement> {
+        let mut key = asked.to_vec();
+        for name in READ_WITH {
+            key.extend_from_slice(read_with.get(name).unwrap_or_default().as_bytes());
+            key.push(0);
+        }
+        let hash = self.0.hasher.hash_one(&key[..]);
         let mut by_hash = self.0.by_hash.lock();
         let same_hash = by_hash.entry(hash).or_default();
         let known = same_hash
             .iter()
             .filter_map(Weak::upgrade)
-            .find(|statement| *statement.asked == *asked);
+            .find(|statement| *statement.key == *key);
         let statement = known.unwrap_or_else(|| {
             let new = Arc::new(Statement {
-                asked: asked.into(),
+                end: asked.len(),
+                key: key.into(),
                 variants: Mutex::default(),
                 table: Arc::downgrade(&self.0),
                 hash,
@@ -80,7 +102,7 @@ impl Statements {
 impl Statement {
     /// The Parse message after the statement's name.
     pub fn asked(&self) -> &[u8] {
-        &self.asked
+        &self.key[..self.end]
     }
 
     /// The variant that is described so.
@@ -132,7 +154,7 @@ impl Variant {
 
     /// The text of its Parse, with the NUL.
     pub fn text(&self) -> &[u8] {
-        let asked = &self.statement.asked;
+        let asked = self.statement.asked();
         let end = asked.iter().position(|byte| *byte == 0);
         end.map_or(asked, |end| &asked[..=end])
     }
@@ -158,10 +180,13 @@ mod tests {
     #[test]
     fn the_same_text_is_one_statement_while_anybody_knows_it() {
         let statements = Statements::default();
-        let one = statements.intern(b"SELECT 1\0\0\0");
-        let again = statements.intern(b"SELECT 1\0\0\0");
+        let one = statements.intern(b"SELECT 1\0\0\0", &Parameters::default());
+        let again = statements.intern(b"SELECT 1\0\0\0", &Parameters::default());
         assert!(Arc::ptr_eq(&one, &again));
-        assert!(!Arc::ptr_eq(&one, &statements.intern(b"SELECT 2\0\0\0")));
+        assert!(!Arc::ptr_eq(
+            &one,
+            &statements.intern(b"SELECT 2\0\0\0", &Parameters::default())
+        ));
         assert_eq!(statements.len(), 1, "the other is gone already");
         drop((one, again));
         assert!(statements.is_empty());
@@ -170,7 +195,7 @@ mod tests {
     #[test]
     fn a_variant_is_kept_by_those_who_know_it() {
         let statements = Statements::default();
-        let statement = statements.intern(b"SELECT a FROM t\0\0\0");
+        let statement = statements.intern(b"SELECT a FROM t\0\0\0", &Parameters::default());
         let int = statement.variant(described(b"int"));
         assert_eq!(int.id(), statement.variant(described(b"int")).id());
         assert_ne!(int.id(), statement.variant(described(b"text")).id());

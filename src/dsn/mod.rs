@@ -190,17 +190,20 @@ impl Host {
         if !text.starts_with('/') {
             return Ok((Host::Tcp(unbracket(text).to_owned()), None));
         }
-        let path = Path::new(text);
-        let port = path
-            .file_name()
-            .and_then(|file| file.to_str())
-            .and_then(|file| file.strip_prefix(SOCKET_FILE))
-            .and_then(|port| port.parse().ok());
-        match (port, path.parent()) {
-            (Some(port), Some(directory)) => Ok((Host::Unix(directory.to_owned()), Some(port))),
-            _ => Ok((Host::Unix(path.to_owned()), None)),
+        let (mut directory, mut port) = (Path::new(text), None);
+        // Again and again: a directory that is called like a socket could not be written down as one.
+        while let Some((number, parent)) = socket_file(directory) {
+            port = port.or(Some(number));
+            directory = parent;
         }
+        Ok((Host::Unix(directory.to_owned()), port))
     }
+}
+
+/// The port in a path that ends in a socket's file, and the directory before it.
+fn socket_file(path: &Path) -> Option<(u16, &Path)> {
+    let port = path.file_name()?.to_str()?.strip_prefix(SOCKET_FILE)?;
+    Some((port.parse().ok()?, path.parent()?))
 }
 
 impl fmt::Display for Host {

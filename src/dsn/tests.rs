@@ -124,6 +124,9 @@ fn unix_sockets_by_directory_and_by_file() {
         assert_eq!(parse(text).hosts, std::slice::from_ref(&expected), "{text}");
     }
     assert_eq!(Dsn::parse("host=@hidden"), Err(ParseError::AbstractSocket));
+    let nested =
+        Dsn::parse("postgresql+pg8000://u@/d?unix_sock=/tmp/.s.PGSQL.1/.s.PGSQL.2/").unwrap();
+    assert_eq!(nested.hosts[0].to_string(), "/tmp/.s.PGSQL.2");
 }
 
 #[test]

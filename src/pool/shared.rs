@@ -154,12 +154,8 @@ impl<M: bb8::ManageConnection> Shared<M> {
 
     /// Fewer are expected than were: what was kept for them is overflow now.
     pub(super) fn trim(&self) {
-        let (size, _) = self.outline.get();
-        // Most of the time there is nothing to close, which takes no lock to see.
-        if self.gauges.counts().idle > size {
-            let closed = self.shelf.trim(&self.gauges, || self.expected());
-            self.tell_closed(closed, CloseReason::Overflow);
-        }
+        let closed = self.shelf.trim(&self.gauges, || self.expected());
+        self.tell_closed(closed, CloseReason::Overflow);
     }
 
     /// Tells of connections that were closed while they were idle.

@@ -14,7 +14,7 @@ use super::pipeline::Owed;
 use super::sharing::{Noted, statement_name};
 use super::traffic::{Dropping, Traffic};
 use super::unnamed::KEEP_AT_MOST;
-use crate::backend::Copies;
+use crate::backend::Server;
 use crate::metrics::{PinReason, PoolMetrics};
 use crate::pgwire::{HEADER, Header, cstr};
 use crate::sql::{deallocated, may_deallocate};
@@ -37,9 +37,9 @@ impl Traffic {
         &mut self,
         now: Instant,
         metrics: &Arc<PoolMetrics>,
-        copies: &mut Copies,
+        server: &mut Server,
     ) -> Result<Looked, DemandError> {
-        while !self.goodbye {
+        while !self.goodbye && self.pipeline.has_room() {
             if self.client_body > 0 && !self.pass_body() {
                 break;
             }
@@ -62,7 +62,7 @@ impl Traffic {
             {
                 break;
             }
-            let rest = match self.note(request, header, now, metrics, copies) {
+            let rest = match self.note(request, header, now, metrics, server) {
                 Noted::AsItIs => header.total,
                 Noted::Rewritten(rest) => rest,
                 Noted::Wait => {
@@ -102,7 +102,7 @@ impl Traffic {
         header: Header,
         now: Instant,
         metrics: &Arc<PoolMetrics>,
-        copies: &mut Copies,
+        server: &mut Server,
     ) -> Noted {
         if self.pipeline.lacks_sync() && request != Request::Sync {
             // The server does not look at it.
@@ -115,22 +115,28 @@ impl Traffic {
         let body = &bytes[HEADER..header.total.min(bytes.len())];
         let owed = match request {
             Request::Query => {
+                let drops = deallocated(body);
+                if drops.is_some() && self.must_be_alone() {
+                    return Noted::Wait;
+                }
+                let bytes = &self.from_client.bytes()[self.to_server..];
+                let body = &bytes[HEADER..header.total.min(bytes.len())];
                 self.vacates = databases::vacated(cstr(body).map_or(body, |(text, _)| text));
                 let whole = header.total <= bytes.len();
                 self.state.on_query(body, whole);
-                if let Some(name) = deallocated(body) {
-                    return self.deallocate(name, header, now, copies);
+                if let Some(name) = drops {
+                    return self.deallocate(name, header, now, server.copies());
                 }
                 Owed::Query
             }
-            Request::Parse => return self.note_parse(header, now, metrics, copies),
+            Request::Parse => return self.note_parse(header, now, metrics, server),
             Request::Bind | Request::Describe | Request::Close => {
                 match request {
                     Request::Bind => self.state.on_bind(body),
                     Request::Close => self.state.on_close(body),
                     _ => {}
                 }
-                return self.note_use(request, header, now, copies);
+                return self.note_use(request, header, now, server);
             }
             Request::Execute => {
                 self.state.on_execute(body);
@@ -157,7 +163,7 @@ impl Traffic {
         header: Header,
         now: Instant,
         metrics: &Arc<PoolMetrics>,
-        copies: &mut Copies,
+        server: &mut Server,
     ) -> Noted {
         let bytes = &self.from_client.bytes()[self.to_server..];
         let body = &bytes[HEADER..header.total.min(bytes.len())];
@@ -170,6 +176,16 @@ impl Traffic {
         let whole = header.total <= bytes.len();
         let (name, asked) = cstr(body).unwrap_or((body, &[]));
         self.vacates = databases::vacated(cstr(asked).map_or(asked, |(text, _)| text));
+        let drops = match name {
+            b"" => cstr(asked).and_then(|(text, _)| deallocated(text)),
+            _ => None,
+        };
+        if drops.is_some() && self.must_be_alone() {
+            return Noted::Wait;
+        }
+        let bytes = &self.from_client.bytes()[self.to_server..];
+        let body = &bytes[HEADER..header.total.min(bytes.len())];
+        let (name, asked) = cstr(body).unwrap_or((body, &[]));
         let text = if whole {
             cstr(asked).map_or(asked, |(text, _)| text)
         } else {
@@ -185,14 +201,17 @@ impl Traffic {
                 &[]
             };
             self.unnamed.on_parse(kept);
-            if let Some(name) = cstr(asked).and_then(|(text, _)| deallocated(text)) {
-                return self.deallocate(name, header, now, copies);
+            if let Some(name) = drops {
+                return self.deallocate(name, header, now, server.copies());
             }
             self.pipeline.on_client(Owed::ParseUnnamed, now);
             return Noted::AsItIs;
         }
+        if matches!(self.names.get(name), Some(Entry::Shared(_))) {
+            return self.parse_taken(header, now, server.copies());
+        }
         if whole && self.can_share(asked) {
-            return self.share_parse(header, now, copies);
+            return self.share_parse(header, now, server);
         }
         self.pins.pin(PinReason::NamedStatement, metrics);
         self.names.on_parse(name, Entry::Native);
@@ -205,7 +224,7 @@ impl Traffic {
         request: Request,
         header: Header,
         now: Instant,
-        copies: &mut Copies,
+        server: &mut Server,
     ) -> Noted {
         let bytes = &self.from_client.bytes()[self.to_server..];
         let body = &bytes[HEADER..header.total.min(bytes.len())];
@@ -227,7 +246,7 @@ impl Traffic {
                 self.unnamed.on_close();
                 Owed::CloseUnnamed
             }
-            (_, Some(_)) => return self.use_named(request, header, now, copies),
+            (_, Some(_)) => return self.use_named(request, header, now, server.copies()),
             (Request::Bind, None) => Owed::Bind,
             (Request::Describe, None) => Owed::Describe,
             (_, None) => Owed::Close,

@@ -71,7 +71,10 @@ impl Names {
     /// Whether it is known what a name stands for.
     #[inline]
     pub(super) fn is_settled(&self, name: &[u8]) -> bool {
-        self.changes.is_empty()
+        // The oldest change is of the oldest batch. Mostly there is none, or all are of this one.
+        self.changes
+            .front()
+            .is_none_or(|oldest| oldest.batch == self.batch)
             || !self
                 .changes
                 .iter()
@@ -143,6 +146,11 @@ impl Names {
 
     /// The server's statement of this name is gone by a statement of SQL.
     pub(super) fn on_deallocated(&mut self, name: &[u8]) {
+        for change in &mut self.changes {
+            if *change.name == *name {
+                self.native -= native(change.before.take().as_ref());
+            }
+        }
         let before = self.put(name, None);
         self.former
             .extend(place(before.as_ref()).map(|place| (name.into(), place)));
@@ -150,6 +158,10 @@ impl Names {
 
     /// All are gone by a statement of SQL, but for those that were sent after it.
     pub(super) fn on_deallocated_all(&mut self) {
+        // What is not answered was sent after it: there is nothing to go back to.
+        for change in &mut self.changes {
+            self.native -= native(change.before.take().as_ref());
+        }
         let coming = &self.changes;
         let native_before: usize = self.table.values().map(|entry| native(Some(entry))).sum();
         let former = &mut self.former;
@@ -210,7 +222,7 @@ mod tests {
 
     fn shared(text: &[u8]) -> Entry {
         Entry::Shared(SharedEntry {
-            statement: Statements::default().intern(text),
+            statement: Statements::default().intern(text, &Default::default()),
             variant: None,
             place: None,
         })

@@ -14,6 +14,9 @@ use tokio::time::Instant;
 
 use crate::pgwire::backend as tag;
 
+/// Messages that may be unanswered at once; each answer has at least five bytes, and PostgreSQL sends when 8 KiB are full.
+const UNANSWERED: usize = 4096;
+
 /// A message whose answer is awaited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owed {
@@ -197,6 +200,13 @@ impl Pipeline {
                 )
             })
             .count()
+    }
+
+    /// Whether more may be sent before an answer. So many answers fill PostgreSQL's own buffer, so some are on the way
+    /// whatever the client does, and a client that never reads cannot make this grow.
+    #[inline]
+    pub(super) fn has_room(&self) -> bool {
+        self.owed.len() < UNANSWERED
     }
 
     /// Whether a Query is not answered.

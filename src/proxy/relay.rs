@@ -50,6 +50,9 @@ pub(super) enum Parting {
 /// side that does not read must not make the copies grow.
 const COPIED: usize = 8 * 1024;
 
+/// With so many bytes of ours waiting for a client that does not read, the server is not read either.
+const REPLIES: usize = 64 * 1024;
+
 impl Session {
     /// Relays until the server is free or somebody is gone.
     pub(super) async fn relay(&mut self, server: &mut Server) -> Parting {
@@ -125,7 +128,7 @@ impl Session {
             let rested = self.traffic.pipeline.is_empty();
             let scanned = self
                 .traffic
-                .scan_client(self.now, &self.pool.metrics, server.copies());
+                .scan_client(self.now, &self.pool.metrics, server);
             if rested && !self.traffic.pipeline.is_empty() {
                 self.registration.set_state(ClientState::Active);
             }
@@ -140,7 +143,8 @@ impl Session {
             if scanned.map_err(Parting::Violation)? == Looked::SendFirst {
                 continue;
             }
-            if self.traffic.goodbye {
+            if self.traffic.goodbye || self.traffic.sharing.is_awaited() {
+                // What is read already may be all that the client sends: its end must not overtake that.
                 return Ok(moved);
             }
             match self.traffic.from_client.poll_fill(cx, &mut self.client) {
@@ -209,7 +213,9 @@ impl Session {
     ) -> Result<bool, Parting> {
         let mut moved = false;
         loop {
-            if !self.pass_marked(cx)? && self.traffic.from_server.is_full() {
+            let passed = self.pass_marked(cx)?;
+            let traffic = &self.traffic;
+            if !passed && (traffic.from_server.is_full() || traffic.own.bytes().len() > REPLIES) {
                 return Ok(moved);
             }
             match self.traffic.from_server.poll_fill(cx, server.stream_mut()) {

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::pipeline::Reply;
 use super::traffic::{Hidden, Traffic};
-use super::wording::STALE_PLAN;
+use super::wording::{STALE_PLAN, own_name};
 use crate::backend::{Server, TxStatus};
 use crate::clients::{ClientGuard, ClientState};
 use crate::metrics::{Phase, PinReason, PoolMetrics, ProxyMetrics};
@@ -198,10 +198,13 @@ impl Traffic {
                 self.vacated = None;
                 let message = self.message(header);
                 let fatal = matches!(error_field(message, b'V'), Some(b"FATAL" | b"PANIC"));
-                let sqlstate = match failure.stale {
-                    None => error_field(message, b'C').unwrap_or_default(),
-                    Some(_) => STALE_PLAN.as_bytes(),
+                let sqlstate = match error_field(message, b'C').unwrap_or_default() {
+                    b"26000" if failure.stale.is_some() => STALE_PLAN.as_bytes(),
+                    sqlstate => sqlstate,
                 };
+                let lost = failure.stale.is_none()
+                    && sqlstate == b"26000"
+                    && own_name(message, server.copies()).is_some_and(|(_, number, _)| number > 0);
                 told.proxy
                     .query_error(std::str::from_utf8(sqlstate).unwrap_or_default());
                 self.phase = super::phase::Phase::Command;
@@ -209,6 +212,10 @@ impl Traffic {
                 self.state.on_failed(failure.dropped_executes);
                 self.unnamed.on_failure(&failure);
                 self.on_statements_failed(&failure, server.copies());
+                if lost {
+                    // A function dropped it, or somebody by a name from a view: nothing is known of the others either.
+                    server.copies().forget();
+                }
                 self.unpin_named();
                 if let Some(sent) = failure.sent {
                     self.on_statement_end(sent, false, told);
@@ -241,6 +248,9 @@ impl Traffic {
         if all_dropped {
             self.names.on_deallocated_all();
             server.copies().forget();
+        }
+        if one_dropped || all_dropped {
+            self.unpin_named();
         }
     }
 
@@ -362,7 +372,7 @@ fn command_tag(body: &[u8]) -> &[u8] {
 }
 
 /// A field of an ErrorResponse, as far as it is there. `V` is the severity that is never translated, `C` the SQLSTATE.
-fn error_field(body: &[u8], wanted: u8) -> Option<&[u8]> {
+pub(super) fn error_field(body: &[u8], wanted: u8) -> Option<&[u8]> {
     let mut rest = body;
     while let Some((&field, after)) = rest.split_first() {
         let (text, next) = crate::pgwire::cstr(after)?;

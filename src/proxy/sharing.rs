@@ -16,7 +16,7 @@ use super::names::{Entry, SharedEntry};
 use super::phase::Request;
 use super::pipeline::{Failure, Owed};
 use super::traffic::{Dropping, Traffic};
-use crate::backend::{Copies, Place, Statement, Statements, Variant};
+use crate::backend::{Copies, Place, Server, Statement, Statements, Variant};
 use crate::pgwire::{DescriptionReader, HEADER, Header, Outbox, cstr, frontend};
 use crate::sql::may_deallocate;
 
@@ -91,6 +91,11 @@ impl Sharing {
         self.coming.is_empty() && self.closing.is_empty()
     }
 
+    /// Whether a message of the client's waits for a statement of ours.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.coming.iter().any(|coming| coming.awaited)
+    }
+
     /// A statement of ours was parsed.
     pub(super) fn on_parsed(&mut self) {
         if let Some(coming) = self.coming.iter_mut().find(|coming| !coming.parsed) {
@@ -153,7 +158,7 @@ impl Traffic {
 
     /// Whether a name cannot be looked up before an answer: what is under way may drop it by SQL.
     pub(super) fn must_wait_for_drop(&mut self) -> bool {
-        if self.pipeline.is_answered() {
+        if self.pipeline.is_answered() || self.sharing.limits.is_none() {
             self.dropping = Dropping::No;
             return false;
         }
@@ -170,56 +175,82 @@ impl Traffic {
         &mut self,
         header: Header,
         now: Instant,
-        copies: &mut Copies,
+        server: &mut Server,
     ) -> Noted {
         self.gather();
         let message = &self.from_client.bytes()[..header.total];
         let Some((name, asked)) = cstr(&message[HEADER..]) else {
             return Noted::AsItIs;
         };
-        if self.names.get(name).is_some() {
-            // PostgreSQL says so itself, after it has looked at the text: about a statement that is there to be met.
-            let number = copies.scratch();
-            write_parse(&mut self.ahead, copies, number, [b"\0", &[0, 0]]);
-            self.pipeline.on_client(Owed::ParseScratch, now);
-            write_parse(&mut self.ahead, copies, number, [asked, b""]);
-            self.pipeline.on_client(Owed::ParseNamed, now);
-            self.names.on_parse_taken(name);
-            copies.leave(number);
-        } else {
-            let statement = self.sharing.statements.intern(asked);
-            let limit = self.sharing.limits.map_or(0, |limits| limits.server);
-            let place = copies.open(limit);
-            close_unwanted(
-                &mut self.sharing,
-                &mut self.ahead,
-                &mut self.pipeline,
-                copies,
-                now,
-            );
-            write_parse(&mut self.ahead, copies, place.number(), [asked, b""]);
-            self.pipeline.on_client(Owed::ParseShared, now);
-            write_about(&mut self.ahead, frontend::DESCRIBE, copies, place.number());
-            self.pipeline.on_client(Owed::DescribeCopy, now);
-            self.sharing.coming.push_back(Coming {
-                place,
-                statement: statement.clone(),
-                name: Some(name.into()),
-                wanted: None,
-                awaited: false,
-                parsed: false,
-            });
-            self.names.on_parse(
-                name,
-                Entry::Shared(SharedEntry {
-                    statement,
-                    variant: None,
-                    place: Some(place),
-                }),
-            );
-        }
+        let statement = self.sharing.statements.intern(asked, server.parameters());
+        let copies = server.copies();
+        let limit = self.sharing.limits.map_or(0, |limits| limits.server);
+        let place = copies.open(limit);
+        close_unwanted(
+            &mut self.sharing,
+            &mut self.ahead,
+            &mut self.pipeline,
+            copies,
+            now,
+        );
+        write_parse(&mut self.ahead, copies, place.number(), [asked, b""]);
+        self.pipeline.on_client(Owed::ParseShared, now);
+        write_about(&mut self.ahead, frontend::DESCRIBE, copies, place.number());
+        self.pipeline.on_client(Owed::DescribeCopy, now);
+        self.sharing.coming.push_back(Coming {
+            place,
+            statement: statement.clone(),
+            name: Some(name.into()),
+            wanted: None,
+            awaited: false,
+            parsed: false,
+        });
+        self.names.on_parse(
+            name,
+            Entry::Shared(SharedEntry {
+                statement,
+                variant: None,
+                place: Some(place),
+            }),
+        );
         self.from_client.consume(header.total);
         Noted::Rewritten(0)
+    }
+
+    /// A Parse of a name that is taken. PostgreSQL says so itself, after it has looked at the text: about a statement that
+    /// is there to be met.
+    pub(super) fn parse_taken(
+        &mut self,
+        header: Header,
+        now: Instant,
+        copies: &mut Copies,
+    ) -> Noted {
+        self.gather();
+        close_unwanted(
+            &mut self.sharing,
+            &mut self.ahead,
+            &mut self.pipeline,
+            copies,
+            now,
+        );
+        let bytes = self.from_client.bytes();
+        let Some((name, _)) = cstr(&bytes[HEADER..header.total.min(bytes.len())]) else {
+            return Noted::AsItIs;
+        };
+        let number = copies.scratch();
+        write_parse(&mut self.ahead, copies, number, [b"\0", &[0, 0]]);
+        self.pipeline.on_client(Owed::ParseScratch, now);
+        let head = HEADER + name.len() + 1;
+        self.ahead
+            .message(frontend::PARSE, header.total - head, |body| {
+                copies.write_name(number, body);
+                body.push(0);
+            });
+        self.pipeline.on_client(Owed::ParseNamed, now);
+        self.names.on_parse_taken(name);
+        copies.leave(number);
+        self.from_client.consume(head);
+        Noted::Rewritten(header.total - head)
     }
 
     /// A Bind or Describe of a named statement, or its Close.
@@ -249,15 +280,24 @@ impl Traffic {
             Request::Describe => Owed::Describe,
             _ => Owed::CloseStatement,
         };
+        let mut number = 0;
         let Some(Entry::Shared(shared)) = self.names.get(name) else {
+            if copies.is_name(name) {
+                // It is none of this client's: a name that nobody has says so.
+                owed = unjournalled(owed);
+                return self.rename(header, at, head, (0, owed), now, copies);
+            }
             // The server knows it by this name, or says that it does not.
             if request == Request::Close {
-                self.names.on_close(name);
+                if self.names.get(name).is_some() {
+                    self.names.on_close(name);
+                } else {
+                    owed = unjournalled(owed);
+                }
             }
             self.pipeline.on_client(owed, now);
             return Noted::AsItIs;
         };
-        let mut number = 0;
         if request == Request::Close {
             // The server keeps its copy, for others. Closing what is not there is answered all the same.
             self.names.on_close(name);
@@ -290,6 +330,20 @@ impl Traffic {
                 now,
             );
         }
+        self.rename(header, at, head, (number, owed), now, copies)
+    }
+
+    /// Sends the head of a message, of which the name begins `at` in the body and `head` is the end, with another name.
+    fn rename(
+        &mut self,
+        header: Header,
+        at: usize,
+        head: usize,
+        (number, owed): (u64, Owed),
+        now: Instant,
+        copies: &Copies,
+    ) -> Noted {
+        self.gather();
         let before_name = &self.from_client.bytes()[HEADER..HEADER + at];
         self.ahead.message(header.tag, header.total - head, |body| {
             body.extend_from_slice(before_name);
@@ -315,13 +369,22 @@ impl Traffic {
         } else {
             Owed::ParseUnnamed
         };
-        let shared = matches!(self.names.get(&name), Some(Entry::Shared(_)));
+        // A name of the server's own is not the client's to drop: others use it.
+        let shared =
+            copies.is_name(&name) || matches!(self.names.get(&name), Some(Entry::Shared(_)));
         self.deallocating = Some(name);
         if !shared {
             self.pipeline.on_client(owed, now);
             return Noted::AsItIs;
         }
         self.gather();
+        close_unwanted(
+            &mut self.sharing,
+            &mut self.ahead,
+            &mut self.pipeline,
+            copies,
+            now,
+        );
         let number = copies.scratch();
         write_parse(&mut self.ahead, copies, number, [b"\0", &[0, 0]]);
         self.pipeline.on_client(Owed::ParseScratch, now);
@@ -343,6 +406,15 @@ impl Traffic {
         Noted::Rewritten(0)
     }
 
+    /// Whether what is under way must be answered before a statement that drops one by SQL.
+    pub(super) fn must_be_alone(&mut self) -> bool {
+        if self.dropping == Dropping::No {
+            self.dropping = Dropping::Sent;
+        }
+        let waits = self.must_wait_for_drop();
+        waits || !self.pipeline.is_answered() && self.sharing.limits.is_some()
+    }
+
     /// Gives the server a statement that it lacks; the message that needs it waits.
     fn send_copy(
         &mut self,
@@ -352,7 +424,7 @@ impl Traffic {
         now: Instant,
         copies: &mut Copies,
     ) -> Noted {
-        if self.sharing.coming.iter().any(|coming| coming.awaited) {
+        if self.sharing.is_awaited() {
             return Noted::Wait;
         }
         self.gather();
@@ -421,7 +493,16 @@ impl Traffic {
             copies.leave(number);
         }
         sharing.reader = DescriptionReader::default();
+        self.dropping = Dropping::No;
         self.names.on_dropped(failure.dropped_names);
+    }
+}
+
+/// A Close of nothing is no change of names.
+fn unjournalled(owed: Owed) -> Owed {
+    match owed {
+        Owed::CloseStatement => Owed::Close,
+        other => other,
     }
 }
 

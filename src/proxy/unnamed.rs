@@ -135,7 +135,6 @@ impl Unnamed {
         if failure.unnamed_lost {
             self.forget();
         }
-        self.sent = false;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Errors in the client's words: with its names of statements, not the server's.
 
 use super::pipeline::{Failure, Stale};
+use super::server_side::error_field;
 use super::traffic::Traffic;
 use crate::backend::Copies;
 use crate::pgwire::Replies;
@@ -16,7 +17,9 @@ impl Traffic {
         body: &[u8],
         copies: &Copies,
     ) -> Option<Vec<u8>> {
-        if let Some(stale) = failure.stale {
+        if let Some(stale) = failure.stale
+            && error_field(body, b'C') == Some(b"26000")
+        {
             let mut told = Replies::default();
             // A Describe has told of the parameters by the time it looks at the columns (PostgreSQL,
             // src/backend/tcop/postgres.c, exec_describe_statement_message).

@@ -25,6 +25,7 @@ mod prepared;
 mod reload;
 mod scrape_under_stress;
 mod session_pooling;
+mod sharing_edges;
 mod shutdown;
 mod sidecar;
 mod startup;

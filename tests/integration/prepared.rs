@@ -475,3 +475,22 @@ async fn malformed_messages_about_names_are_refused_as_by_postgresql() {
         assert_eq!(next.value("SELECT 1").await, "1");
     }
 }
+
+#[tokio::test]
+async fn statements_are_prepared_within_a_transaction_that_a_statement_began() {
+    let batches = [
+        prepare("begin", "BEGIN"),
+        use_of("begin", &[]),
+        prepare("a", "SELECT 'a'"),
+        use_of("a", &[]),
+        prepare("end", "COMMIT"),
+        use_of("end", &[]),
+        use_of("begin", &[]),
+        prepare("b", "SELECT 'b'"),
+        use_of("b", &[]),
+        use_of("end", &[]),
+    ];
+    for limit in ["256", "1"] {
+        as_on_a_direct_connection(limit, &batches).await;
+    }
+}

@@ -154,27 +154,6 @@ async fn portals_are_read_in_pieces_over_several_syncs() {
     same(SESSION, &[&[], &[]], steps).await;
 }
 
-/// RESET goes to the server's default: the client's parameters were set after the server's start (cluster/base.rs), so
-/// PostgreSQL knows another reset value.
-#[tokio::test]
-async fn reset_gives_what_the_client_logged_in_with() {
-    for reset in [
-        "RESET application_name",
-        "SET application_name TO DEFAULT",
-        "RESET ALL",
-        "DISCARD ALL",
-    ] {
-        let login: Startup = &[("application_name", "model"), ("TimeZone", "Europe/Paris")];
-        let steps = vec![
-            query(0, "SET application_name = 'other'"),
-            query(0, reset),
-            query(0, "SHOW application_name"),
-            query(0, "SHOW TimeZone"),
-        ];
-        same(TRANSACTION, &[login], steps).await;
-    }
-}
-
 /// The end of a cancel connection says that the signal was sent. Here it comes before: the handshake gives up the stream
 /// when it returns `Login::Cancel` (proxy/handshake.rs), so the request is passed on after its client saw the end, and hits
 /// what that client runs next.

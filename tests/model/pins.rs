@@ -108,8 +108,8 @@ impl Leaves {
     }
 }
 
-/// Differences that are known and not mended yet: programs keep clear of them, and `named.rs` has a test of each, which
-/// fails. Whoever mends one empties its row.
+/// Differences that are known and not mended yet: programs keep clear of them. ARCHITECTURE.md has them among its limits.
+/// Whoever mends one empties its row.
 pub(crate) struct Known {
     /// RESET and DISCARD give the server's default, not what the client logged in with.
     pub(crate) reset_forgets_the_login: bool,

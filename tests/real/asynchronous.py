@@ -11,8 +11,7 @@ import sqlalchemy
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-import routes
-from routes import CLIENTS, Transcript, on_every_road, shared_by
+from routes import CLIENTS, Transcript, on_every_road
 
 TABLES = """
 CREATE TABLE item (id integer PRIMARY KEY, owner integer NOT NULL, name text, amount numeric, at timestamptz, tags text[], body jsonb, raw bytea);
@@ -185,14 +184,18 @@ async def pooled(route, how, seen):
         seen.note("pooled", await asyncio.gather(*[task(number) for number in range(40)]))
 
 
+# asyncpg's pool sends RESET ALL at each release, and its look at types of one's own set_config: both keep the server.
+PINNED = CLIENTS
+
+
 def check_asyncpg_cached(world):
     """asyncpg as it comes: it names its statements and keeps a hundred of them for each connection."""
-    on_every_road(world, lambda route: asyncio.run(with_asyncpg(route)), servers=shared_by(CLIENTS))
+    on_every_road(world, lambda route: asyncio.run(with_asyncpg(route)), servers=PINNED)
 
 
 def check_asyncpg_uncached(world):
     """asyncpg with statement_cache_size=0, which is what people are told to do behind a pooler."""
-    on_every_road(world, lambda route: asyncio.run(with_asyncpg(route, statement_cache_size=0)), servers=shared_by(CLIENTS))
+    on_every_road(world, lambda route: asyncio.run(with_asyncpg(route, statement_cache_size=0)), servers=PINNED)
 
 
 CUSTOM = """
@@ -234,7 +237,7 @@ async def with_types(route):
 
 def check_asyncpg_types(world):
     """asyncpg with enums, composites, domains and ranges in every client at once."""
-    on_every_road(world, lambda route: asyncio.run(with_types(route)), servers=shared_by(CLIENTS))
+    on_every_road(world, lambda route: asyncio.run(with_types(route)), servers=PINNED)
 
 
 class Base(DeclarativeBase):
@@ -299,7 +302,7 @@ async def letta(route):
 
 def check_letta(world):
     """Two engines of 25 + 10 connections with Letta's settings against the 35 servers of one poolwatch."""
-    servers = 70 if routes.SERVERS_FOR_NAMED_STATEMENTS is None else 35
+    servers = 35
     on_every_road(world, lambda route: asyncio.run(letta(route)), clients=70, servers=servers)
 
 

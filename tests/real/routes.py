@@ -14,13 +14,11 @@ from harness import POOL, USER, until
 
 # How many clients work at once, and on how few servers in transaction mode.
 CLIENTS, SERVERS = 12, 4
-# As above for workloads whose drivers name their statements. None: a server for each of its clients.
-SERVERS_FOR_NAMED_STATEMENTS = 4
 
 
 def shared_by(clients):
-    """The servers for a workload of that many clients whose statements have names."""
-    return clients if SERVERS_FOR_NAMED_STATEMENTS is None else min(clients, SERVERS_FOR_NAMED_STATEMENTS)
+    """The servers for a workload of that many clients."""
+    return min(clients, SERVERS)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -231,7 +231,9 @@ def check_pgbench_everywhere(world):
         seen = Transcript()
         seen.note("set up", psql(route, BENCH_TABLES))
         for protocol, name in (("simple", "transfer"), ("extended", "transfer"), ("prepared", "transfer"), ("extended", "pipeline"), ("prepared", "pipeline")):
-            status, out, err = program(route, "pgbench", "-n", "-M", protocol, "-c", str(CLIENTS), "-j", "2", "-t", "60", "--random-seed=7",
+            # A thread for each client: pgbench waits for an answer to Parse with its thread, and so for clients of other threads that
+            # hold the servers, but not for those of its own.
+            status, out, err = program(route, "pgbench", "-n", "-M", protocol, "-c", str(CLIENTS), "-j", str(CLIENTS), "-t", "60", "--random-seed=7",
                                        "-f", str(scripts[name]))
             done = [line for line in out if line.startswith(("number of transactions actually", "number of failed"))]
             sums = psql(route, "SELECT sum(balance) FROM bench_account; SELECT count(*), sum(delta) FROM bench_history; "
