@@ -228,22 +228,23 @@ impl State {
     /// An error came, which took so many Executes with it, the failed one first.
     pub(super) fn on_failed(&mut self, executes: usize) {
         self.failed = true;
-        let Some(more) = &mut self.more else {
-            self.flights.drain(..executes.min(self.flights.len()));
-            return;
-        };
-        if let Some(Flight::Query(Some(found), at)) = self.flights.front()
-            && let Some(statement) = found.statements.get(*at)
-        {
-            more.left.on_failed(statement, 0);
+        let mut failed = Vec::new();
+        if let Some(Flight::Query(Some(found), at)) = self.flights.front() {
+            failed.push((found.clone(), Some(*at), 0));
         }
         for flight in self.flights.drain(..executes.min(self.flights.len())) {
             if let Flight::Execute(Some(bound)) = flight {
-                let statements = bound.found.statements.iter();
-                statements.for_each(|statement| more.left.on_failed(statement, bound.parameters));
+                failed.push((bound.found, None, bound.parameters));
             }
         }
-        more.doubt_names();
+        for (found, at, parameters) in failed {
+            let all = found.statements.iter().enumerate();
+            let ran = all.filter(|(place, _)| at.is_none_or(|at| at == *place));
+            ran.for_each(|(_, statement)| self.more().left.on_failed(statement, parameters));
+        }
+        if let Some(more) = &mut self.more {
+            more.doubt_names();
+        }
     }
 
     /// ReadyForQuery. With `quiet`, everything is answered.

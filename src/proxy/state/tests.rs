@@ -46,6 +46,15 @@ fn each_statement_of_a_query_has_a_tag() {
 }
 
 #[test]
+fn a_lock_of_a_statement_that_failed_counts() {
+    let mut state = State::default();
+    query(&mut state, "SELECT pg_advisory_lock(1), 1/0");
+    state.on_failed(0);
+    state.on_ready(TxStatus::Idle, true, true);
+    assert_eq!(left(&state), ["advisory_lock"]);
+}
+
+#[test]
 fn a_transaction_counts_at_its_end() {
     let mut state = State::default();
     query(&mut state, "BEGIN");
