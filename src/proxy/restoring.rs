@@ -22,7 +22,7 @@ impl Traffic {
             && self.pipeline.ready_owed() > 0
             && !matches!(
                 request,
-                Request::Sync | Request::Flush | Request::CopyData | Request::CopyEnd
+                Request::Flush | Request::CopyData | Request::CopyEnd
             )
     }
 

@@ -250,6 +250,14 @@ async fn a_reset_gives_what_the_client_logged_in_with() {
         let show = query("SELECT current_setting('work_mem'), current_setting('TimeZone')");
         assert_eq!(pooled.ask(&show).await, direct.ask(&show).await, "{sql}");
     }
+    // A Sync behind the one that ends its batch.
+    let twice = [run("DISCARD ALL", &[]), sync(), sync()].concat();
+    let mut answers = Vec::new();
+    for client in [&mut direct, &mut pooled] {
+        client.send(&twice).await;
+        answers.push([client.until('Z').await, client.until('Z').await]);
+    }
+    assert_eq!(answers[1], answers[0]);
     // Queries that were sent without a wait.
     let all = [
         query("RESET TimeZone"),
