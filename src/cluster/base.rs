@@ -292,6 +292,22 @@ impl Base {
         statement.finish()
     }
 
+    /// As [`restoring`](Self::restoring), for a statement that is not run yet: of what its own default is not on this server.
+    pub fn going_to_restore(&self, server: &Server, lost: impl Fn(&str) -> bool) -> Option<String> {
+        let mut statement = Settings::default();
+        for (name, value) in self.unreported.iter() {
+            if lost(name) {
+                statement.add(name, Some(value));
+            }
+        }
+        for (name, value) in &self.tracked {
+            if lost(name) && server.initial_parameters().get(name) != Some(value) {
+                statement.add(name, Some(value));
+            }
+        }
+        statement.finish()
+    }
+
     /// The value of a parameter that follows the client.
     pub fn value(&self, name: &str) -> Option<&str> {
         let mut values = self.tracked.iter();

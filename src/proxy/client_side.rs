@@ -140,7 +140,7 @@ impl Traffic {
             }
             Request::Execute => {
                 self.state.on_execute(body);
-                Owed::Execute
+                return self.note_execute(header, now, server);
             }
             Request::Sync => {
                 self.unnamed.on_sync();

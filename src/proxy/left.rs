@@ -82,6 +82,8 @@ pub(super) struct Left {
     lasting: Lasting,
     /// Parameters that were given the server's default since the last ReadyForQuery; the empty name is all of them.
     pub(super) defaulted: Vec<String>,
+    /// By DISCARD ALL, which is committed at once: what is run behind it may fail.
+    pub(super) discarded: bool,
 }
 
 impl Left {
@@ -269,6 +271,7 @@ impl Left {
         *self = Left::default();
         self.lasting.library = library;
         self.defaulted.push(String::new());
+        self.discarded = true;
     }
 
     /// The transaction was committed.
@@ -283,7 +286,9 @@ impl Left {
             self.kept = *before;
         }
         self.saved.clear();
-        self.defaulted.clear();
+        if !self.discarded {
+            self.defaulted.clear();
+        }
     }
 
     fn on_rollback_to(&mut self, name: &str) {

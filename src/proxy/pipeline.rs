@@ -58,6 +58,8 @@ pub(super) enum Owed {
     Query,
     /// A Query of ours, behind an answer whose ReadyForQuery the client gets when this is answered.
     OwnQuery,
+    /// Parse, Bind, Execute and two Closes of ours, of which so many Closes are not answered.
+    OwnBatch(u8),
     /// FunctionCall, then ReadyForQuery.
     FunctionCall,
     /// Sync; ReadyForQuery.
@@ -246,8 +248,20 @@ impl Pipeline {
     /// here: the connection is over.
     #[inline]
     pub(super) fn on_server(&mut self, message: u8) -> Reply {
-        if let Some((Owed::OwnQuery, _)) = self.owed.front() {
-            return self.own_answered(message);
+        match self.owed.front_mut() {
+            Some((Owed::OwnQuery, _)) => return self.own_answered(message),
+            Some((Owed::OwnBatch(closes), _)) if !matches!(message, tag::ERROR) => {
+                *closes -= u8::from(message == tag::CLOSE_COMPLETE);
+                let over = *closes == 0;
+                if matches!(message, tag::NOTIFICATION | tag::PARAMETER_STATUS) {
+                    return Reply::Pass;
+                }
+                if over {
+                    self.owed.pop_front();
+                }
+                return Reply::Swallow;
+            }
+            _ => {}
         }
         match message {
             tag::DATA_ROW | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_OUT | tag::COPY_BOTH => {

@@ -2,13 +2,15 @@
 //!
 //! On a direct connection the startup packet's values are what RESET, RESET ALL, SET … TO DEFAULT and DISCARD ALL go back
 //! to. A pool's server was opened by somebody else: it goes back to its own. So behind such a statement a query of ours
-//! sets the client's values, in the same transaction; the client gets its ReadyForQuery, and is told of changed values, when
-//! that is answered. What the client sends meanwhile waits.
+//! sets the client's values, in the same transaction. In the extended protocol it goes at once behind the Execute, and whatever
+//! follows runs with the client's values. Behind a simple Query the client gets its ReadyForQuery, and is told of changed values,
+//! when ours is answered; what the client sends meanwhile waits.
 
 use tokio::time::Instant;
 
 use super::phase::Request;
 use super::pipeline::Owed;
+use super::sharing::Noted;
 use super::traffic::Traffic;
 use crate::backend::{Server, TxStatus};
 use crate::pgwire::{HEADER, Header, cstr, frontend};
@@ -40,6 +42,51 @@ impl Traffic {
         // A Query drops the unnamed statement.
         self.unnamed.on_server_changed();
         self.withheld = true;
+    }
+
+    /// An Execute; behind one that gives parameters the server's defaults, ours that gives them the client's.
+    pub(super) fn note_execute(
+        &mut self,
+        header: Header,
+        now: Instant,
+        server: &mut Server,
+    ) -> Noted {
+        self.pipeline.on_client(Owed::Execute, now);
+        if header.total > self.from_client.len() - self.to_server {
+            return Noted::AsItIs;
+        }
+        let Some(statement) = self.state.restoring_behind(server) else {
+            return Noted::AsItIs;
+        };
+        self.to_server += header.total;
+        self.gather();
+        let copies = server.copies();
+        let (number, mut name) = (copies.scratch(), Vec::new());
+        copies.write_name(number, &mut name);
+        name.push(0);
+        let ahead = &mut self.ahead;
+        ahead.message(frontend::PARSE, 0, |body| {
+            body.extend_from_slice(&name);
+            body.extend_from_slice(statement.as_bytes());
+            body.extend_from_slice(&[0, 0, 0]);
+        });
+        ahead.message(frontend::BIND, 0, |body| {
+            body.extend_from_slice(&name);
+            body.extend_from_slice(&name);
+            body.extend_from_slice(&[0; 6]);
+        });
+        ahead.message(frontend::EXECUTE, 0, |body| {
+            body.extend_from_slice(&name);
+            body.extend_from_slice(&[0; 4]);
+        });
+        for kind in *b"PS" {
+            ahead.message(frontend::CLOSE, 0, |body| {
+                body.push(kind);
+                body.extend_from_slice(&name);
+            });
+        }
+        self.pipeline.on_client(Owed::OwnBatch(2), now);
+        Noted::Rewritten(0)
     }
 
     /// Whether the ParameterStatus at the mark tells of a value that is the server's and not for long, or one that the

@@ -55,6 +55,16 @@ struct Bound {
     found: Arc<Found>,
     /// Equal for equal parameters.
     parameters: u64,
+    /// What it gives the server's default is given the client's own behind it.
+    restored: bool,
+}
+
+/// A statement that was run to its end: what was found in its text, and which of several it is.
+struct Done {
+    found: Arc<Found>,
+    at: Option<usize>,
+    parameters: u64,
+    restored: bool,
 }
 
 /// Something that is not answered.
@@ -142,6 +152,25 @@ impl State {
         self.flights.push_back(Flight::Execute(bound));
     }
 
+    /// The statement that gives parameters the client's own values, behind the Execute that was sent last and is going to
+    /// give them the server's. Whoever asks sends it.
+    pub(super) fn restoring_behind(&mut self, server: &Server) -> Option<String> {
+        let Some(Flight::Execute(Some(bound))) = self.flights.back_mut() else {
+            return None;
+        };
+        let [statement] = bound.found.statements.as_slice() else {
+            return None;
+        };
+        let defaulted = match &statement.action {
+            Action::Reset(name) => [name.clone()],
+            Action::ResetAll | Action::DiscardAll => [String::new()],
+            _ => return None,
+        };
+        bound.restored = true;
+        let lost = |name: &str| is_among(&defaulted, name);
+        self.login.as_ref()?.going_to_restore(server, lost)
+    }
+
     /// A FunctionCall is sent: what it does cannot be seen.
     pub(super) fn on_function_call(&mut self) {
         self.more().left.on_function_call();
@@ -154,11 +183,21 @@ impl State {
             Some(Flight::Query(found, at)) if tag.is_some() => {
                 *at += 1;
                 let at = *at - 1;
-                found.clone().map(|found| (found, Some(at), 0))
+                found.clone().map(|found| Done {
+                    found,
+                    at: Some(at),
+                    parameters: 0,
+                    restored: false,
+                })
             }
             Some(Flight::Query(..)) => return,
             Some(Flight::Execute(_)) => match self.flights.pop_front() {
-                Some(Flight::Execute(Some(bound))) => Some((bound.found, None, bound.parameters)),
+                Some(Flight::Execute(Some(bound))) => Some(Done {
+                    found: bound.found,
+                    at: None,
+                    parameters: bound.parameters,
+                    restored: bound.restored,
+                }),
                 _ => None,
             },
             None => None,
@@ -177,18 +216,19 @@ impl State {
         self.flights.pop_front();
     }
 
-    fn on_tag(
-        &mut self,
-        tag: &[u8],
-        bound: Option<(Arc<Found>, Option<usize>, u64)>,
-        reported: &Parameters,
-    ) {
+    fn on_tag(&mut self, tag: &[u8], bound: Option<Done>, reported: &Parameters) {
         let login = self.login.clone();
         let tracked = |name: &str| login.as_ref().is_some_and(|login| login.tracks(name));
         let more = self.more.get_or_insert_default();
         let left = &mut more.left;
         let mut action = None;
-        if let Some((found, at, parameters)) = &bound {
+        if let Some(Done {
+            found,
+            at,
+            parameters,
+            ..
+        }) = &bound
+        {
             if found.backslash && reported.get("standard_conforming_strings") == Some("off") {
                 left.on_unknown();
             }
@@ -213,6 +253,9 @@ impl State {
                     }
                 }
             }
+        }
+        if bound.as_ref().is_some_and(|bound| bound.restored) && !left.discarded {
+            left.defaulted.clear();
         }
         match tag {
             b"COMMIT" | b"PREPARE TRANSACTION" => left.on_commit(),
@@ -295,13 +338,22 @@ impl State {
     /// Whether what comes next must wait: something that is not answered gives parameters the server's defaults.
     #[inline]
     pub(super) fn is_defaulting(&self) -> bool {
-        self.flights.iter().any(|flight| {
-            let found = match flight {
-                Flight::Query(found, _) => found.as_ref(),
-                Flight::Execute(bound) => bound.as_ref().map(|bound| &bound.found),
-            };
-            found.is_some_and(|found| found.statements.iter().any(defaults))
-        })
+        let left = self.more.as_ref().map(|more| &more.left);
+        left.is_some_and(|left| !left.defaulted.is_empty())
+            || self.flights.iter().any(|flight| {
+                let (found, restored) = match flight {
+                    Flight::Query(found, _) => (found.as_ref(), false),
+                    Flight::Execute(bound) => (
+                        bound.as_ref().map(|bound| &bound.found),
+                        bound.as_ref().is_some_and(|bound| bound.restored),
+                    ),
+                };
+                // What is run behind DISCARD ALL may fail without it.
+                let waits = |statement: &Statement| {
+                    defaults(statement) && (!restored || statement.action == Action::DiscardAll)
+                };
+                found.is_some_and(|found| found.statements.iter().any(waits))
+            })
     }
 
     /// The statement that gives back what was given the server's default since the last ReadyForQuery.
@@ -310,6 +362,7 @@ impl State {
         more.told.clear();
         let former = std::mem::take(&mut more.former_values);
         let defaulted = std::mem::take(&mut more.left.defaulted);
+        more.left.discarded = false;
         if defaulted.is_empty() || status == TxStatus::Failed {
             return None;
         }
@@ -444,6 +497,7 @@ impl More {
                 let bound = Bound {
                     found: found.clone(),
                     parameters: hasher.finish(),
+                    restored: false,
                 };
                 self.portals.insert(portal.into(), bound);
             }

@@ -258,6 +258,35 @@ async fn a_reset_gives_what_the_client_logged_in_with() {
         answers.push([client.until('Z').await, client.until('Z').await]);
     }
     assert_eq!(answers[1], answers[0]);
+    // What follows in the same batch, and what follows that fails.
+    for sql in [
+        "RESET ALL",
+        "RESET TimeZone",
+        "DISCARD ALL",
+        "SET TimeZone TO DEFAULT",
+    ] {
+        for last in ["SHOW TimeZone", "SELECT 1/0"] {
+            let batch = [
+                run("SET TimeZone = 'Europe/Oslo'", &[]),
+                sync(),
+                run(sql, &[]),
+                run("SHOW TimeZone", &[]),
+                run(last, &[]),
+                sync(),
+                query("SHOW TimeZone"),
+            ];
+            let mut answers = Vec::new();
+            for client in [&mut direct, &mut pooled] {
+                client.send(&batch.concat()).await;
+                answers.push([
+                    client.until('Z').await,
+                    client.until('Z').await,
+                    client.until('Z').await,
+                ]);
+            }
+            assert_eq!(answers[1], answers[0], "{sql}, {last}");
+        }
+    }
     // Queries that were sent without a wait.
     let all = [
         query("RESET TimeZone"),
