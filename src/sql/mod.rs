@@ -3,6 +3,7 @@
 mod calls;
 mod classify;
 mod deallocate;
+mod head;
 mod lexer;
 mod plain;
 

@@ -35,6 +35,9 @@ pub(super) fn is_plain(text: &[u8]) -> bool {
     let whole = rest
         .first()
         .is_none_or(|byte| !matches!(byte, b'_' | b'$' | b'0'..=b'9' | 128..));
+    if verb.eq_ignore_ascii_case(b"rollback") {
+        return matches!(rest.trim_ascii(), b"" | b";");
+    }
     whole && VERBS.iter().any(|known| verb.eq_ignore_ascii_case(known)) && says_nothing(rest)
 }
 
@@ -73,7 +76,7 @@ fn says_nothing(text: &[u8]) -> bool {
             // `_` in this lower case.
             0x7f => around(text, at, 3, b"set_config"),
             b'v' => around(text, at, 2, b"advisory"),
-            b'm' => around(text, at, 2, b"temp"),
+            b'm' => around(text, at, 2, b"temp") && ends_temporary(&text[at + 2..]),
             b'&' => text.get(at + 1) == Some(&b'"'),
             _ => !text[start..].trim_ascii_start().is_empty(),
         };
@@ -82,6 +85,15 @@ fn says_nothing(text: &[u8]) -> bool {
         }
     }
     true
+}
+
+/// Whether what follows `temp` leaves it the word, or one of those that begin with it: not "template".
+fn ends_temporary(after: &[u8]) -> bool {
+    let other = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'$' | 128..);
+    !after.first().is_some_and(other)
+        || after
+            .get(..5)
+            .is_some_and(|ending| ending.eq_ignore_ascii_case(b"orary"))
 }
 
 /// Whether `word` stands at `at`, `before` bytes of it in front; letters of either case.
@@ -103,8 +115,10 @@ mod tests {
             "/* app */ -- why\n (select 1)",
             "INSERT INTO t VALUES ('it''s')",
             "begin",
+            "ROLLBACK ;",
             "values(1)",
             "select a&b from movies",
+            "select attempt, temps from template, temperature",
         ] {
             assert!(is_plain(text.as_bytes()), "{text}");
         }
@@ -118,6 +132,8 @@ mod tests {
             "select set_config('a', 'b', false)",
             "select pg_ADVISORY_lock(1)",
             "select 1 into temp t",
+            "select 1 into TEMPORARY t",
+            "select 1 into pg_temp_3.t",
             "select 1; set x = 1",
             "select U&\"x\"()",
             "selection",

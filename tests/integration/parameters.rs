@@ -309,3 +309,33 @@ async fn a_reset_gives_what_the_client_logged_in_with() {
         assert_eq!(shown.concat(), ["Asia/Tokyo", "5MB"]);
     }
 }
+
+#[tokio::test]
+async fn psql_has_what_pgoptions_say_next_to_one_that_has_other() {
+    let bench = Bench::new().await;
+    let psql = |options: &'static str| {
+        let mut command = tokio::process::Command::new(&bench.database.program);
+        command
+            .args(["-X", "-A", "-t", "-c", "SHOW statement_timeout", "-c"])
+            .args(["RESET statement_timeout", "-c", "SHOW statement_timeout"])
+            .arg(bench.sidecar.url())
+            .env("PGOPTIONS", options)
+            .kill_on_drop(true);
+        async move {
+            let output = command.output().await.expect("psql runs");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        }
+    };
+    for _ in 0..2 {
+        let (one, two) = tokio::join!(
+            psql("-c statement_timeout=61s"),
+            psql("-c statement_timeout=62s -c geqo=off")
+        );
+        assert_eq!(
+            (one.as_str(), two.as_str()),
+            ("61s\nRESET\n61s\n", "62s\nRESET\n62s\n")
+        );
+        assert_eq!(psql("").await, "0\nRESET\n0\n");
+    }
+    assert_eq!(bench.pinned().await, 0.0);
+}
