@@ -108,8 +108,9 @@ fn inputs(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
 
 fn seed() -> u64 {
     let seed = match std::env::var("POOLWATCH_TEST_SEED") {
-        Ok(given) => given.parse().expect("a seed is a number"),
-        Err(_) => u64::from(rand::random::<u32>()),
+        Ok(given) if given == "random" => u64::from(rand::random::<u32>()),
+        Ok(given) => given.parse().expect("a seed is a number, or random"),
+        Err(_) => 1,
     };
     println!("POOLWATCH_TEST_SEED={seed}");
     seed

@@ -159,6 +159,11 @@ impl Variant {
         end.map_or(asked, |end| &asked[..=end])
     }
 
+    /// Whether it gives rows.
+    pub fn has_columns(&self) -> bool {
+        self.description.columns.is_some()
+    }
+
     /// The types of its parameters as a Parse carries them: all of them said, so that another server, or another day,
     /// does not infer others.
     pub fn parameters(&self) -> &[u8] {

@@ -27,6 +27,15 @@ const NOT_SETTABLE: [&str; 6] = [
 /// In a startup packet, but no run-time parameters.
 const NOT_PARAMETERS: [&str; 4] = ["user", "database", "replication", "options"];
 
+/// Lists of quoted names (`GUC_LIST_QUOTE`): a literal in SET is one name of them.
+const LISTS: [&str; 5] = [
+    "search_path",
+    "temp_tablespaces",
+    "local_preload_libraries",
+    "session_preload_libraries",
+    "shared_preload_libraries",
+];
+
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// One set of parameters, shared by all clients that have the same.
@@ -275,37 +284,34 @@ impl Base {
         &self.tracked
     }
 
-    /// The statement that gives a server the values of the login again, after a client's RESET or the like gave it the
-    /// server's; `lost` tells of which parameters. `None` when they are the same.
-    pub fn restoring(&self, server: &Server, lost: impl Fn(&str) -> bool) -> Option<String> {
-        let mut statement = Settings::default();
-        for (name, value) in self.unreported.iter() {
-            if lost(name) {
-                statement.add(name, Some(value));
-            }
-        }
-        for (name, value) in &self.tracked {
-            if lost(name) && server.parameters().get(name) != Some(value) {
-                statement.add(name, Some(value));
-            }
-        }
-        statement.finish()
-    }
-
-    /// As [`restoring`](Self::restoring), for a statement that is not run yet: of what its own default is not on this server.
-    pub fn going_to_restore(&self, server: &Server, lost: impl Fn(&str) -> bool) -> Option<String> {
-        let mut statement = Settings::default();
-        for (name, value) in self.unreported.iter() {
-            if lost(name) {
-                statement.add(name, Some(value));
-            }
-        }
-        for (name, value) in &self.tracked {
-            if lost(name) && server.initial_parameters().get(name) != Some(value) {
-                statement.add(name, Some(value));
-            }
-        }
-        statement.finish()
+    /// The statements that give a server the values of the login again, where a client's RESET or the like gives it these
+    /// `defaults`; `lost` tells of which parameters. They take no snapshot, for the client may go on to say which isolation
+    /// its transaction is to have; but for lists of names, which SET takes apart in another way.
+    pub fn restoring(&self, defaults: &Parameters, lost: impl Fn(&str) -> bool) -> Vec<String> {
+        let unreported = self.unreported.iter().filter(|(name, _)| lost(name));
+        let tracked = self
+            .tracked
+            .iter()
+            .filter(|(name, value)| lost(name) && defaults.get(name) != Some(value));
+        unreported
+            .chain(tracked)
+            .filter_map(
+                |(name, value)| match LISTS.contains(&name.to_lowercase().as_str()) {
+                    true => {
+                        let mut statement = Settings::default();
+                        statement.add(name, Some(value));
+                        statement.finish()
+                    }
+                    false => {
+                        let parts: Vec<_> = name
+                            .split('.')
+                            .map(|part| format!("\"{}\"", part.replace('"', "\"\"")))
+                            .collect();
+                        Some(format!("SET {} TO {}", parts.join("."), literal(value)))
+                    }
+                },
+            )
+            .collect()
     }
 
     /// The value of a parameter that follows the client.

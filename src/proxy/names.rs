@@ -27,6 +27,8 @@ pub(super) struct SharedEntry {
     pub(super) variant: Option<Arc<Variant>>,
     /// Where it was used last.
     pub(super) place: Option<Place>,
+    /// When, in uses of the session.
+    pub(super) used: u64,
 }
 
 /// The names of one session.
@@ -40,7 +42,7 @@ pub(super) struct Names {
     /// Native ones, in the table or on their way there.
     native: usize,
     /// Where names were on this server before: what is under way may still be refused in their terms.
-    former: Vec<(Box<[u8]>, Place)>,
+    former: Vec<(Box<[u8]>, u64)>,
 }
 
 /// A Parse or Close that is not answered.
@@ -153,7 +155,7 @@ impl Names {
         }
         let before = self.put(name, None);
         self.former
-            .extend(place(before.as_ref()).map(|place| (name.into(), place)));
+            .extend(place(before.as_ref()).map(|place| (name.into(), place.number())));
     }
 
     /// All are gone by a statement of SQL, but for those that were sent after it.
@@ -168,7 +170,7 @@ impl Names {
         self.table.retain(|name, entry| {
             let stays = coming.iter().any(|change| change.name == *name);
             if !stays && let Some(place) = place(Some(entry)) {
-                former.push((name.clone(), place));
+                former.push((name.clone(), place.number()));
             }
             stays
         });
@@ -176,9 +178,9 @@ impl Names {
         self.native -= native_before - native_now;
     }
 
-    /// A name stood for the statement at this place, and does not any more.
-    pub(super) fn on_moved(&mut self, name: Box<[u8]>, from: Place) {
-        self.former.push((name, from));
+    /// A message about this name was sent with a number that is not its place's, or will not be.
+    pub(super) fn on_sent_as(&mut self, name: Box<[u8]>, number: u64) {
+        self.former.push((name, number));
     }
 
     /// The session got another server.
@@ -188,19 +190,30 @@ impl Names {
 
     /// The name of the statement that was used last at the place of this number.
     pub(super) fn at(&self, number: u64) -> Option<&[u8]> {
-        let now = self
-            .table
-            .iter()
-            .map(|(name, entry)| (name, place(Some(entry))));
+        // Two names of one text are one statement: the one used last is meant.
+        let mut table: Vec<_> = self.table.iter().collect();
+        table.sort_unstable_by_key(|(_, entry)| std::cmp::Reverse(used(entry)));
+        let table = table.into_iter();
+        let now = table.map(|(name, entry)| (name, place(Some(entry))));
         let before = self
             .changes
             .iter()
             .map(|change| (&change.name, place(change.before.as_ref())));
-        let former = self.former.iter().map(|(name, place)| (name, Some(*place)));
-        now.chain(before)
+        let places = now
+            .chain(before)
+            .filter_map(|(name, place)| Some((name, place?.number())));
+        let former = self.former.iter().map(|(name, number)| (name, *number));
+        places
             .chain(former)
-            .find(|(_, place)| place.is_some_and(|place| place.number() == number))
+            .find(|(_, known)| *known == number)
             .map(|(name, _)| &**name)
+    }
+}
+
+fn used(entry: &Entry) -> u64 {
+    match entry {
+        Entry::Shared(shared) => shared.used,
+        Entry::Native => 0,
     }
 }
 
@@ -225,6 +238,7 @@ mod tests {
             statement: Statements::default().intern(text, &Default::default()),
             variant: None,
             place: None,
+            used: 0,
         })
     }
 

@@ -13,7 +13,7 @@ use super::pipeline::Owed;
 use super::sharing::Noted;
 use super::traffic::Traffic;
 use crate::backend::{Server, TxStatus};
-use crate::pgwire::{HEADER, Header, cstr, frontend};
+use crate::pgwire::{HEADER, Header, Outbox, cstr, frontend};
 
 impl Traffic {
     /// Whether a message must wait until the client's values are given back. Only what is sure to be answered without it is
@@ -30,12 +30,13 @@ impl Traffic {
 
     /// What was given the server's default since the last ReadyForQuery is given the client's own.
     pub(super) fn restore_login(&mut self, status: TxStatus, server: &Server, now: Instant) {
-        let Some(statement) = self.state.restoring(status, server) else {
+        let statements = self.state.restoring(status, server);
+        if statements.is_empty() {
             return;
-        };
+        }
         self.gather();
         self.ahead.message(frontend::QUERY, 0, |body| {
-            body.extend_from_slice(statement.as_bytes());
+            body.extend_from_slice(statements.join("; ").as_bytes());
             body.push(0);
         });
         self.pipeline.on_client(Owed::OwnQuery, now);
@@ -55,37 +56,20 @@ impl Traffic {
         if header.total > self.from_client.len() - self.to_server {
             return Noted::AsItIs;
         }
-        let Some(statement) = self.state.restoring_behind(server) else {
+        let statements = self.state.restoring_behind(server);
+        if statements.is_empty() {
             return Noted::AsItIs;
-        };
+        }
         self.to_server += header.total;
         self.gather();
-        let copies = server.copies();
-        let (number, mut name) = (copies.scratch(), Vec::new());
-        copies.write_name(number, &mut name);
-        name.push(0);
-        let ahead = &mut self.ahead;
-        ahead.message(frontend::PARSE, 0, |body| {
-            body.extend_from_slice(&name);
-            body.extend_from_slice(statement.as_bytes());
-            body.extend_from_slice(&[0, 0, 0]);
-        });
-        ahead.message(frontend::BIND, 0, |body| {
-            body.extend_from_slice(&name);
-            body.extend_from_slice(&name);
-            body.extend_from_slice(&[0; 6]);
-        });
-        ahead.message(frontend::EXECUTE, 0, |body| {
-            body.extend_from_slice(&name);
-            body.extend_from_slice(&[0; 4]);
-        });
-        for kind in *b"PS" {
-            ahead.message(frontend::CLOSE, 0, |body| {
-                body.push(kind);
-                body.extend_from_slice(&name);
-            });
+        for statement in statements {
+            let number = server.copies().scratch();
+            let mut name = Vec::new();
+            server.copies().write_name(number, &mut name);
+            name.push(0);
+            write_batch(&mut self.ahead, &name, &statement);
+            self.pipeline.on_client(Owed::OwnBatch(2), now);
         }
-        self.pipeline.on_client(Owed::OwnBatch(2), now);
         Noted::Rewritten(0)
     }
 
@@ -109,5 +93,29 @@ impl Traffic {
         server.set_applied(0);
         self.from_server.cut(self.to_client, header.total);
         true
+    }
+}
+
+/// Parse, Bind, Execute and two Closes of a statement, which has this name with its NUL, as its portal has.
+fn write_batch(ahead: &mut Outbox, name: &[u8], statement: &str) {
+    ahead.message(frontend::PARSE, 0, |body| {
+        body.extend_from_slice(name);
+        body.extend_from_slice(statement.as_bytes());
+        body.extend_from_slice(&[0; 3]);
+    });
+    ahead.message(frontend::BIND, 0, |body| {
+        body.extend_from_slice(name);
+        body.extend_from_slice(name);
+        body.extend_from_slice(&[0; 6]);
+    });
+    ahead.message(frontend::EXECUTE, 0, |body| {
+        body.extend_from_slice(name);
+        body.extend_from_slice(&[0; 4]);
+    });
+    for kind in *b"PS" {
+        ahead.message(frontend::CLOSE, 0, |body| {
+            body.push(kind);
+            body.extend_from_slice(name);
+        });
     }
 }

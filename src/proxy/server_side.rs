@@ -313,6 +313,7 @@ impl Traffic {
     ) -> Scanned {
         let status = TxStatus::from_byte(self.message(header).first().copied().unwrap_or_default());
         server.set_status(status);
+        self.failed = status == TxStatus::Failed;
         self.first_reply = None;
         self.overdue = None;
         self.phase = super::phase::Phase::Command;

@@ -43,6 +43,8 @@ pub(super) struct Sharing {
     pub(super) reader: DescriptionReader,
     /// The variant that a client wanted and that cannot be had any more.
     stale: Option<u64>,
+    /// How often a shared statement was used.
+    uses: u64,
     /// The variant whose use was refused for that last.
     pub(super) refused: Option<Arc<Variant>>,
 }
@@ -82,6 +84,7 @@ impl Sharing {
             closing: VecDeque::new(),
             reader: DescriptionReader::default(),
             stale: None,
+            uses: 0,
             refused: None,
         }
     }
@@ -211,6 +214,7 @@ impl Traffic {
                 statement,
                 variant: None,
                 place: Some(place),
+                used: 0,
             }),
         );
         self.from_client.consume(header.total);
@@ -303,12 +307,26 @@ impl Traffic {
             self.names.on_close(name);
         } else if let Some(place) = place_of(shared, copies) {
             number = place.number();
+            self.sharing.uses += 1;
+            shared.used = self.sharing.uses;
             if request == Request::Bind && may_deallocate(shared.statement.asked()) {
                 self.dropping = Dropping::Sent;
             }
         } else {
             let wanted = shared.variant.clone();
             let id = wanted.as_ref().map(|variant| variant.id());
+            if self.pipeline.ready_owed() > 0 {
+                // Whether its transaction stands is on the way.
+                return Noted::Wait;
+            }
+            if let Some(variant) = &wanted
+                && self.failed
+                && stands_in(request, variant)
+            {
+                let (variant, name) = (variant.clone(), Box::from(name));
+                number = self.stand_in(&variant, name, now, copies);
+                return self.rename(header, at, head, (number, owed), now, copies);
+            }
             if id.is_none() || self.sharing.stale != id {
                 let (statement, name) = (shared.statement.clone(), Box::from(name));
                 return self.send_copy(statement, wanted, name, now, copies);
@@ -415,6 +433,29 @@ impl Traffic {
         waits || !self.pipeline.is_answered() && self.sharing.limits.is_some()
     }
 
+    /// Gives the server an empty statement with the same parameters, in a failed transaction, where PostgreSQL parses no other:
+    /// a Bind of it is refused as that of the statement itself would be. Returns its number.
+    fn stand_in(
+        &mut self,
+        variant: &Variant,
+        name: Box<[u8]>,
+        now: Instant,
+        copies: &mut Copies,
+    ) -> u64 {
+        self.gather();
+        let number = copies.scratch();
+        write_parse(
+            &mut self.ahead,
+            copies,
+            number,
+            [b"\0", variant.parameters()],
+        );
+        self.pipeline.on_client(Owed::ParseScratch, now);
+        copies.leave(number);
+        self.names.on_sent_as(name, number);
+        number
+    }
+
     /// Gives the server a statement that it lacks; the message that needs it waits.
     fn send_copy(
         &mut self,
@@ -476,7 +517,7 @@ impl Traffic {
                 shared.place = Some(place);
             }
             if place != coming.place {
-                self.names.on_moved(name, coming.place);
+                self.names.on_sent_as(name, coming.place.number());
             }
         }
     }
@@ -493,9 +534,27 @@ impl Traffic {
             copies.leave(number);
         }
         sharing.reader = DescriptionReader::default();
-        self.dropping = Dropping::No;
+        // Of an earlier batch it says nothing about this one, but a Flush of ours went with that.
+        self.dropping = match self.dropping {
+            _ if self.pipeline.lacks_sync() => Dropping::No,
+            Dropping::Flushed => Dropping::Sent,
+            other => other,
+        };
         self.names.on_dropped(failure.dropped_names);
     }
+}
+
+/// Whether an empty statement answers this as the statement itself would in a failed transaction: it is none that ends the
+/// transaction, and has no columns to look up.
+fn stands_in(request: Request, variant: &Variant) -> bool {
+    let text = variant.text().trim_ascii_start();
+    let ends = [&b"rollback"[..], b"commit", b"end", b"abort", b"prepare"]
+        .iter()
+        .any(|word| {
+            text.get(..word.len())
+                .is_some_and(|head| head.eq_ignore_ascii_case(word))
+        });
+    !ends && (request == Request::Bind || !variant.has_columns())
 }
 
 /// A Close of nothing is no change of names.

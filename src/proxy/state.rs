@@ -154,21 +154,23 @@ impl State {
 
     /// The statement that gives parameters the client's own values, behind the Execute that was sent last and is going to
     /// give them the server's. Whoever asks sends it.
-    pub(super) fn restoring_behind(&mut self, server: &Server) -> Option<String> {
-        let Some(Flight::Execute(Some(bound))) = self.flights.back_mut() else {
-            return None;
+    pub(super) fn restoring_behind(&mut self, server: &Server) -> Vec<String> {
+        let (Some(Flight::Execute(Some(bound))), Some(login)) =
+            (self.flights.back_mut(), &self.login)
+        else {
+            return Vec::new();
         };
         let [statement] = bound.found.statements.as_slice() else {
-            return None;
+            return Vec::new();
         };
         let defaulted = match &statement.action {
             Action::Reset(name) => [name.clone()],
             Action::ResetAll | Action::DiscardAll => [String::new()],
-            _ => return None,
+            _ => return Vec::new(),
         };
         bound.restored = true;
         let lost = |name: &str| is_among(&defaulted, name);
-        self.login.as_ref()?.going_to_restore(server, lost)
+        login.restoring(server.initial_parameters(), lost)
     }
 
     /// A FunctionCall is sent: what it does cannot be seen.
@@ -222,6 +224,7 @@ impl State {
         let more = self.more.get_or_insert_default();
         let left = &mut more.left;
         let mut action = None;
+        let mut understood = false;
         if let Some(Done {
             found,
             at,
@@ -251,6 +254,8 @@ impl State {
                     if at.is_some() {
                         left.on_unknown();
                     }
+                    let mut several = found.statements.iter();
+                    understood = several.any(|one| is_understood(tag, Some(&one.action)));
                 }
             }
         }
@@ -263,7 +268,7 @@ impl State {
             b"DISCARD ALL" if action.is_none() => left.on_discard_all(),
             _ => {}
         }
-        if !is_understood(tag, action) {
+        if !understood && !is_understood(tag, action) {
             left.on_unknown();
         }
     }
@@ -357,21 +362,23 @@ impl State {
     }
 
     /// The statement that gives back what was given the server's default since the last ReadyForQuery.
-    pub(super) fn restoring(&mut self, status: TxStatus, server: &Server) -> Option<String> {
-        let more = self.more.as_mut()?;
+    pub(super) fn restoring(&mut self, status: TxStatus, server: &Server) -> Vec<String> {
+        let (Some(more), Some(login)) = (&mut self.more, &self.login) else {
+            return Vec::new();
+        };
         more.told.clear();
         let former = std::mem::take(&mut more.former_values);
         let defaulted = std::mem::take(&mut more.left.defaulted);
         more.left.discarded = false;
         if defaulted.is_empty() || status == TxStatus::Failed {
-            return None;
+            return Vec::new();
         }
         let lost = |name: &str| is_among(&defaulted, name);
-        let statement = self.login.as_ref()?.restoring(server, lost);
-        if statement.is_some() {
+        let statements = login.restoring(server.parameters(), lost);
+        if !statements.is_empty() {
             more.told = former;
         }
-        statement
+        statements
     }
 
     /// Whether this value of a parameter is not for the client to know: it is the server's default, in place of the

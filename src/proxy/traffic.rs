@@ -41,6 +41,8 @@ pub(super) struct Traffic {
     pub(super) own: Replies,
     /// What the client is in the middle of.
     pub(super) phase: Phase,
+    /// The last ReadyForQuery was of a failed transaction.
+    pub(super) failed: bool,
     /// What the server owes.
     pub(super) pipeline: Pipeline,
     /// The client's unnamed statement.
@@ -114,6 +116,7 @@ impl Traffic {
             hidden: None,
             own: Replies::default(),
             phase: Phase::Command,
+            failed: false,
             pipeline: Pipeline::default(),
             unnamed: Unnamed::default(),
             names: Names::default(),
@@ -139,6 +142,7 @@ impl Traffic {
         self.leased = leased;
         self.unnamed.on_server_changed();
         self.names.on_server_changed();
+        self.failed = false;
         self.first_reply = None;
         self.touched = false;
     }

@@ -265,15 +265,23 @@ async fn a_reset_gives_what_the_client_logged_in_with() {
         "DISCARD ALL",
         "SET TimeZone TO DEFAULT",
     ] {
-        for last in ["SHOW TimeZone", "SELECT 1/0"] {
+        for last in [
+            "SHOW TimeZone",
+            "SELECT 1/0",
+            "START TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        ] {
+            if sql == "DISCARD ALL" && last.starts_with("START") {
+                // A known limit: what is rolled back then is our own statement, DISCARD ALL is not.
+                continue;
+            }
             let batch = [
                 run("SET TimeZone = 'Europe/Oslo'", &[]),
                 sync(),
                 run(sql, &[]),
-                run("SHOW TimeZone", &[]),
                 run(last, &[]),
+                run("SHOW TimeZone", &[]),
                 sync(),
-                query("SHOW TimeZone"),
+                query("SHOW TimeZone; ROLLBACK"),
             ];
             let mut answers = Vec::new();
             for client in [&mut direct, &mut pooled] {

@@ -122,6 +122,10 @@ async fn errors_speak_of_the_clients_names() {
         // 08P01: the statement's name is in the message.
         use_of("a", &[]),
         use_of("a", &["1", "2"]),
+        // Two names of one text.
+        prepare("twin", "SELECT $1::int"),
+        use_of("twin", &[]),
+        use_of("a", &[]),
         // 26000
         use_of("nobody", &[]),
         [describe(b'S', "nobody"), sync()].concat(),
@@ -489,6 +493,33 @@ async fn statements_are_prepared_within_a_transaction_that_a_statement_began() {
         prepare("b", "SELECT 'b'"),
         use_of("b", &[]),
         use_of("end", &[]),
+    ];
+    for limit in ["256", "1"] {
+        as_on_a_direct_connection(limit, &batches).await;
+    }
+}
+
+#[tokio::test]
+async fn statements_that_the_server_lacks_are_refused_in_a_failed_transaction_as_any() {
+    let batches = [
+        prepare("a", "SELECT $1::int, $2::text"),
+        prepare("b", "DROP TABLE IF EXISTS nothing"),
+        prepare("end", "ROLLBACK"),
+        query("BEGIN; SELECT 1/0"),
+        use_of("a", &["1", "x"]),
+        // Too few parameters are found first.
+        use_of("a", &["1"]),
+        [describe(b'S', "b"), sync()].concat(),
+        use_of("b", &[]),
+        use_of("end", &[]),
+        use_of("a", &["1", "x"]),
+        // The same, where the failure is not answered yet.
+        [
+            query("BEGIN; SELECT 1/0"),
+            use_of("a", &["1"]),
+            use_of("end", &[]),
+        ]
+        .concat(),
     ];
     for limit in ["256", "1"] {
         as_on_a_direct_connection(limit, &batches).await;

@@ -81,11 +81,12 @@ async fn more_clients_than_servers_are_not_noticed() {
     explore(AT_ONCE, shape).await;
 }
 
-/// The seed of this run.
+/// The seed of this run: the same each time, so that a change is judged by what it changes; `random` for another.
 pub(crate) fn seed() -> u64 {
     let seed = match std::env::var("POOLWATCH_TEST_SEED") {
-        Ok(given) => given.parse().expect("a seed is a number"),
-        Err(_) => u64::from(rand::random::<u32>()),
+        Ok(given) if given == "random" => u64::from(rand::random::<u32>()),
+        Ok(given) => given.parse().expect("a seed is a number, or random"),
+        Err(_) => 1,
     };
     println!("POOLWATCH_TEST_SEED={seed}");
     seed

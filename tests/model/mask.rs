@@ -42,8 +42,15 @@ fn bytes(body: &[u8]) -> String {
     }
 }
 
-/// poolwatch may tell of a stale plan in PostgreSQL's place. It does not know on which line of its source that stands.
+/// poolwatch may tell of a stale plan in PostgreSQL's place. It does not know on which line of its source that stands. And a
+/// Describe in a failed transaction is refused at the Parse that goes ahead of it.
 fn without_line(error: String) -> String {
+    if let Some((before, after)) = error.split_once("|Fpostgres.c|L")
+        && before.contains("|C25P02|")
+        && (after.contains("Rexec_parse") || after.contains("Rexec_describe_statement"))
+    {
+        return before.to_owned();
+    }
     match error.split_once("|Fplancache.c|L") {
         Some((before, after)) => {
             let after = after.trim_start_matches(|digit: char| digit.is_ascii_digit());

@@ -64,6 +64,8 @@ class Suite:
 
     def through(self, mode, arguments):
         settings = dict(POOLWATCH_POOL__MODE=mode, POOLWATCH_POOL__SIZE=str(SERVERS), POOLWATCH_POOL__MAX_OVERFLOW="0", POOLWATCH_POOL__TIMEOUT="20s")
+        # The suites make users of their own.
+        settings["POOLWATCH_AUTH__QUERY"] = "SELECT usename, passwd FROM pg_catalog.pg_shadow WHERE usename = $1"
         sidecar = Sidecar(self.world.binary, self.postgres.url(self.user), self.world.out, f"suite-{self.driver}-{mode}-poolwatch", **settings)
         self.world.started.append(sidecar)
         outcomes = self.run(mode, sidecar.port, arguments)
