@@ -4,6 +4,7 @@
 //! Parse the text, of Parse, Bind, Describe and Close the statement's name.
 
 use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::databases;
@@ -11,12 +12,13 @@ use super::demand::DemandError;
 use super::names::Entry;
 use super::phase::{Phase, Request};
 use super::pipeline::Owed;
-use super::sharing::{Noted, statement_name};
+use super::rewriting::statement_name;
+use super::sharing::Noted;
 use super::traffic::{Dropping, Traffic};
 use super::unnamed::KEEP_AT_MOST;
 use crate::backend::Server;
 use crate::metrics::{PinReason, PoolMetrics};
-use crate::pgwire::{HEADER, Header, cstr};
+use crate::pgwire::{HEADER, Header, cstr, frontend};
 use crate::sql::{deallocated, may_deallocate};
 
 /// How far a look came.
@@ -26,6 +28,8 @@ pub(super) enum Looked {
     All,
     /// To a message that must wait until what is marked was sent.
     SendFirst,
+    /// To a message that must wait for an answer.
+    Held,
 }
 
 impl Traffic {
@@ -39,7 +43,10 @@ impl Traffic {
         metrics: &Arc<PoolMetrics>,
         server: &mut Server,
     ) -> Result<Looked, DemandError> {
-        while !self.goodbye && self.pipeline.has_room() {
+        while !self.goodbye {
+            if !self.pipeline.has_room() {
+                return Ok(self.held());
+            }
             if self.client_body > 0 && !self.pass_body() {
                 break;
             }
@@ -65,15 +72,7 @@ impl Traffic {
             let rest = match self.note(request, header, now, metrics, server) {
                 Noted::AsItIs => header.total,
                 Noted::Rewritten(rest) => rest,
-                Noted::Wait => {
-                    // With nothing to send it is an answer that is waited for.
-                    let unsent = self.to_server > 0 || !self.ahead.is_empty();
-                    return Ok(if unsent {
-                        Looked::SendFirst
-                    } else {
-                        Looked::All
-                    });
-                }
+                Noted::Wait => return Ok(self.held()),
             };
             self.phase = phase;
             self.touched = true;
@@ -82,6 +81,27 @@ impl Traffic {
             self.client_body = rest - there;
         }
         Ok(Looked::All)
+    }
+
+    /// At a message that cannot be noted: with nothing to send it is an answer that is waited for.
+    fn held(&self) -> Looked {
+        if self.to_server > 0 || !self.ahead.is_empty() {
+            Looked::SendFirst
+        } else {
+            Looked::Held
+        }
+    }
+
+    /// Whether the client's goodbye stands behind what it has sent so far.
+    pub(super) fn ends_with_goodbye(&self) -> bool {
+        let mut rest = &self.from_client.bytes()[self.to_server..];
+        while let Ok(Some(header)) = Header::parse(rest) {
+            if header.tag == frontend::TERMINATE {
+                return true;
+            }
+            rest = rest.get(header.total..).unwrap_or_default();
+        }
+        false
     }
 
     /// Marks more of a message that passes in pieces; false when the rest is still to come.
@@ -121,7 +141,13 @@ impl Traffic {
                 }
                 let bytes = &self.from_client.bytes()[self.to_server..];
                 let body = &bytes[HEADER..header.total.min(bytes.len())];
-                self.vacates = databases::vacated(cstr(body).map_or(body, |(text, _)| text));
+                if let Some(database) = databases::vacated(body) {
+                    // One at a time: the one before is sent first.
+                    if self.vacates.is_some() {
+                        return Noted::Wait;
+                    }
+                    self.vacates = Some(database);
+                }
                 let whole = header.total <= bytes.len();
                 self.state.on_query(body, whole);
                 if let Some(name) = drops {
@@ -175,7 +201,12 @@ impl Traffic {
         let body = &bytes[HEADER..header.total.min(bytes.len())];
         let whole = header.total <= bytes.len();
         let (name, asked) = cstr(body).unwrap_or((body, &[]));
-        self.vacates = databases::vacated(cstr(asked).map_or(asked, |(text, _)| text));
+        if let Some(database) = databases::vacated(asked) {
+            if self.vacates.is_some() {
+                return Noted::Wait;
+            }
+            self.vacates = Some(database);
+        }
         let drops = match name {
             b"" => cstr(asked).and_then(|(text, _)| deallocated(text)),
             _ => None,
@@ -208,10 +239,10 @@ impl Traffic {
             return Noted::AsItIs;
         }
         if matches!(self.names.get(name), Some(Entry::Shared(_))) {
-            return self.parse_taken(header, now, server.copies());
+            return self.parse_taken(header, name.len(), now, server.copies());
         }
         if whole && self.can_share(asked) {
-            return self.share_parse(header, now, server);
+            return self.share_parse(header, name.len(), now, server);
         }
         self.pins.pin(PinReason::NamedStatement, metrics);
         self.names.on_parse(name, Entry::Native);

@@ -1,9 +1,9 @@
 //! From an accepted connection to a session, or to a clear refusal.
 
 use std::sync::Arc;
-use tokio::time::Instant;
 
 use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
 
 use super::authenticate::Refused;
 use super::handshake::{Login, handshake};
@@ -364,6 +364,7 @@ async fn greet(
                 refusal: Default::default(),
                 leased: Instant::now(),
                 now: Instant::now(),
+                asked: Instant::now(),
             };
             session.traffic.message_limit = shared.settings.limits.message;
             session.watch_state();

@@ -34,6 +34,7 @@ mod refuse;
 mod relay;
 mod replication;
 mod restoring;
+mod rewriting;
 mod server_side;
 mod session;
 mod sharing;

@@ -1,6 +1,7 @@
 //! The look at what a server sends: which reply it is, whether it is the client's, and when the server is done.
 
 use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::pipeline::Reply;
@@ -9,7 +10,7 @@ use super::wording::{STALE_PLAN, own_name};
 use crate::backend::{Server, TxStatus};
 use crate::clients::{ClientGuard, ClientState};
 use crate::metrics::{Phase, PinReason, PoolMetrics, ProxyMetrics};
-use crate::pgwire::{FrameError, HEADER, Header, backend as tag};
+use crate::pgwire::{FrameError, HEADER, Header, backend, backend as tag};
 
 /// What a server sent that makes no sense; its connection cannot be used any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -68,7 +69,8 @@ impl Traffic {
                 return Ok(Scanned::All);
             }
             let reply = self.pipeline.on_server(header.tag);
-            if self.first_reply.is_none() && !is_asynchronous(header.tag) {
+            let hidden = hides(reply, header.tag);
+            if self.first_reply.is_none() && hidden.is_none() && !is_asynchronous(header.tag) {
                 self.first_reply = Some(told.now);
             }
             if header.tag == tag::PARAMETER_STATUS && self.keeps_from_client(header, server) {
@@ -80,7 +82,7 @@ impl Traffic {
                 self.hide(header, None, server);
                 continue;
             }
-            if let Some(hidden) = hides(reply, header.tag) {
+            if let Some(hidden) = hidden {
                 self.hide(header, hidden, server);
                 continue;
             }
@@ -355,9 +357,7 @@ fn hides(reply: Reply, tag: u8) -> Option<Option<Hidden>> {
             Some(None)
         }
         Reply::CopyParameters => Some(Some(Hidden::Parameters)),
-        Reply::CopyDescribed if tag == crate::pgwire::backend::NO_DATA => {
-            Some(Some(Hidden::NoColumns))
-        }
+        Reply::CopyDescribed if tag == backend::NO_DATA => Some(Some(Hidden::NoColumns)),
         Reply::CopyDescribed => Some(Some(Hidden::Columns)),
         _ => None,
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::bench::{Bench, ONE};
-use crate::support::raw::{Raw, message, query, run, sync, tags};
+use crate::support::raw::{Raw, message, prepare, query, run, sync, tags, use_of};
 use crate::support::{Faults, Postgres, Sidecar, Trouble, eventually};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -164,4 +164,28 @@ async fn a_large_statement_is_relayed_whole() {
     let mut reader = client;
     let answer = reader.ask_while_reading(&all).await;
     assert_eq!(tags(&answer), "12DC12DC12DC12DCZ");
+}
+
+/// Each error is told in the client's words, so it is no longer where the server's bytes are.
+#[tokio::test]
+async fn errors_about_shared_statements_to_a_slow_client_cost_no_memory() {
+    let bench = Bench::new().await;
+    let mut client = bench.pooled().await;
+    client.ask(&prepare("s", "SELECT repeat('x', 20000)")).await;
+    let pid = bench.sidecar.pid();
+    let before = reset_high_water(pid);
+    let one = [use_of("s", &[]), use_of("s", &["too many"])].concat();
+    let (_read, mut write) = client.into_halves();
+    let sending = tokio::spawn(async move {
+        let _ = write.write_all(&one.repeat(20_000)).await;
+        write
+    });
+    stalled(|| async {
+        let labels = [("side", "server"), ("direction", "received")];
+        let scrape = bench.sidecar.scrape().await;
+        scrape.sum("poolwatch_bytes_total", &labels) as u64
+    })
+    .await;
+    sending.abort();
+    assert_grew_little(pid, before);
 }

@@ -140,7 +140,7 @@ async def interrupted(connect, seen):
         seen.note("from outside", await other.fetchval("SELECT count(*) FROM log WHERE owner = 0"))
     lost = asyncio.ensure_future(refused(victim.fetch("SELECT pg_sleep(60), 'to be terminated'")))
     terminate = ("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
-                 "WHERE query LIKE '%to be terminated%' AND state = 'active' AND pid <> pg_backend_pid()")
+                 "WHERE query LIKE '%to be terminated%' AND wait_event = 'PgSleep'")
     while not await other.fetchval(terminate):
         pass
     seen.note("terminated", await lost)
