@@ -148,6 +148,8 @@ async fn restore(server: &mut Server, mut remains: Remains) -> Result<(), Restor
     if remains.ready_owed > 0 {
         cancel_running(server).await;
         drain(server, &mut remains).await?;
+        // What was cancelled may have been ours, which gave back parameters.
+        server.doubt_parameters();
     }
     let rest = remains.inbox.split_off(0);
     server.keep_unread(&rest);
@@ -167,11 +169,13 @@ async fn restore(server: &mut Server, mut remains: Remains) -> Result<(), Restor
         run(server, &statement).await?;
     }
     let everything = remains.reset.has(Reset::EVERYTHING);
-    if everything || remains.reset.has(Reset::PARAMETERS) {
-        server.set_applied(0);
-        server.set_carried(Carried::default());
+    if remains.reset.has(Reset::PARAMETERS) || remains.reset.has(Reset::ROLE) {
+        // RESET ALL leaves a role alone, and each may have been the client's by its login.
+        server.doubt_parameters();
     }
     if everything {
+        server.set_applied(0);
+        server.set_carried(Carried::default());
         server.copies().clear();
     }
     Ok(())

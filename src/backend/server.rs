@@ -61,6 +61,8 @@ pub struct Server {
     applied: u64,
     /// Parameters beyond those it reports that were set for its last client.
     carried: Carried,
+    /// Whether it has them as it should is not known.
+    in_doubt: bool,
     /// The prepared statements it has for clients to share.
     copies: Copies,
     status: TxStatus,
@@ -91,6 +93,7 @@ impl Server {
             notices,
             applied: 0,
             carried: Carried::default(),
+            in_doubt: false,
             copies: Copies::default(),
             status: TxStatus::Idle,
             just_answered: false,
@@ -157,6 +160,18 @@ impl Server {
     /// It has these now.
     pub fn set_carried(&mut self, carried: Carried) {
         self.carried = carried;
+        self.in_doubt = false;
+    }
+
+    /// Some of its parameters may not be what was noted of them: all that are known are set before others use it.
+    pub fn doubt_parameters(&mut self) {
+        self.in_doubt = true;
+        self.applied = 0;
+    }
+
+    /// Whether what is known of its parameters may be wrong.
+    pub fn in_doubt(&self) -> bool {
+        self.in_doubt
     }
 
     /// Where it stands.

@@ -218,7 +218,7 @@ impl Base {
         limit: Duration,
     ) -> Result<(), BaseError> {
         let mut statement = Settings::default();
-        if !same(server.carried(), &self.unreported) {
+        if server.in_doubt() || !same(server.carried(), &self.unreported) {
             for (name, _) in server.carried().iter() {
                 if !has(&self.unreported, name) {
                     statement.add(name, None);
@@ -314,9 +314,9 @@ impl Base {
             .collect()
     }
 
-    /// The value of a parameter that follows the client.
+    /// The value of a parameter that follows the client, or that it logged in with.
     pub fn value(&self, name: &str) -> Option<&str> {
-        let mut values = self.tracked.iter();
+        let mut values = self.tracked.iter().chain(self.unreported.iter());
         values
             .find(|(known, _)| known.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())

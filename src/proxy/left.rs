@@ -7,39 +7,15 @@
 use crate::backend::Reset;
 use crate::metrics::PinReason;
 use crate::sql::{Action, Call, LockKey, Statement};
+use names::{NAMES, Names};
 
-/// Names of one kind that are remembered; beyond these something is there until all of it is cleared.
-const NAMES: usize = 64;
+mod defaulted;
+mod names;
 
-/// Names of things of one kind.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Names {
-    known: Vec<String>,
-    /// There are others, whose names are not known.
-    others: bool,
-}
+pub(super) use defaulted::Defaulted;
 
-impl Names {
-    fn any(&self) -> bool {
-        self.others || !self.known.is_empty()
-    }
-
-    fn insert(&mut self, name: &str) {
-        if self.known.len() >= NAMES {
-            self.others = true;
-        } else if !self.known.iter().any(|known| known == name) {
-            self.known.push(name.to_owned());
-        }
-    }
-
-    fn remove(&mut self, name: &str) {
-        self.known.retain(|known| known != name);
-    }
-
-    fn clear(&mut self) {
-        *self = Names::default();
-    }
-}
+/// Savepoints that are remembered; of older ones it is not known what a rollback to them undoes.
+const SAVEPOINTS: usize = 1_000;
 
 /// What a rollback undoes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,6 +29,8 @@ struct Kept {
     channels: Names,
     temporary: Names,
     cursors: Names,
+    /// Parameters that have the server's default and not the client's own value.
+    defaulted: Defaulted,
 }
 
 /// What a rollback does not undo.
@@ -65,7 +43,7 @@ struct Lasting {
     library: bool,
     block: bool,
     function_call: bool,
-    /// A command that is not known, or that was not seen.
+    /// A command that is not known, or that was not seen, or that runs when another one asks for it.
     unknown: bool,
     /// The search path may begin with the schema of temporary objects.
     temporary_path: bool,
@@ -80,10 +58,6 @@ pub(super) struct Left {
     /// What there was at each savepoint.
     saved: Vec<(String, Kept)>,
     lasting: Lasting,
-    /// Parameters that were given the server's default since the last ReadyForQuery; the empty name is all of them.
-    pub(super) defaulted: Vec<String>,
-    /// By DISCARD ALL, which is committed at once: what is run behind it may fail.
-    pub(super) discarded: bool,
 }
 
 impl Left {
@@ -93,7 +67,27 @@ impl Left {
             && self.saved.is_empty()
             && self.kept == Kept::default()
             && self.lasting == Lasting::default()
-            && self.defaulted.is_empty()
+    }
+
+    /// Parameters that have the server's default since the client's own values were last given back.
+    pub(super) fn defaulted(&self) -> &Defaulted {
+        &self.kept.defaulted
+    }
+
+    /// They are given the client's own, in the transaction that is open, if one is.
+    pub(super) fn take_defaulted(&mut self, in_transaction: bool) -> Defaulted {
+        if in_transaction && self.kept.defaulted.any() {
+            // A rollback takes that away again.
+            self.change();
+        }
+        std::mem::take(&mut self.kept.defaulted)
+    }
+
+    /// What this gave the server's default was given the client's own right behind it.
+    pub(super) fn on_restored(&mut self, action: &Action) {
+        if let Some(by) = Defaulted::by(action) {
+            self.change().defaulted.forget(&by);
+        }
     }
 
     /// A statement was run. `tracked` tells the parameters that follow the client; `parameters` stands for those that the
@@ -110,7 +104,12 @@ impl Left {
         }
         match &statement.action {
             Action::Other | Action::SetLocal => {}
-            Action::Savepoint(name) => self.saved.push((name.clone(), self.kept.clone())),
+            Action::Savepoint(name) => {
+                if self.saved.len() >= SAVEPOINTS {
+                    self.saved.drain(..SAVEPOINTS / 2);
+                }
+                self.saved.push((name.clone(), self.kept.clone()));
+            }
             Action::Release(name) => {
                 if let Some(at) = self.savepoint(name) {
                     self.saved.truncate(at);
@@ -121,7 +120,7 @@ impl Left {
             Action::Deallocate(Some(name)) => self.lasting.prepared.remove(name),
             Action::Deallocate(None) => self.lasting.prepared.clear(),
             Action::Load => self.lasting.library = true,
-            Action::Do => self.lasting.block = true,
+            Action::Do { .. } => self.lasting.block = true,
             Action::DiscardAll => self.on_discard_all(),
             Action::Create if !self.lasting.temporary_path => {}
             action => self.on_undoable(action, tracked),
@@ -129,34 +128,33 @@ impl Left {
     }
 
     fn on_undoable(&mut self, action: &Action, tracked: impl Fn(&str) -> bool) {
+        let temporary_path = self.lasting.temporary_path;
         let kept = self.change();
+        kept.defaulted.note(action);
         match action {
             Action::Set(name) if name == "role" => kept.role = true,
             Action::Set(name) if name == "session_authorization" => kept.authorization = true,
-            Action::Set(name) => {
-                if !tracked(name) {
-                    kept.parameters.insert(name);
-                }
-                self.defaulted.retain(|defaulted| defaulted != name);
-            }
+            Action::Set(name) if tracked(name) => {}
+            Action::Set(name) => kept.parameters.insert(name),
             Action::SetCharacteristics => kept.parameters.others = true,
             Action::Reset(name) if name == "role" => kept.role = false,
+            Action::NoRole => kept.role = false,
             Action::Reset(name) if name == "session_authorization" => kept.authorization = false,
             Action::Reset(name) => {
                 kept.parameters.remove(name);
                 kept.configured.remove(name);
-                self.defaulted.push(name.clone());
             }
             Action::ResetAll => {
                 kept.parameters.clear();
                 kept.configured.clear();
-                self.defaulted.push(String::new());
             }
             Action::Listen(name) => kept.channels.insert(name),
             Action::Unlisten(Some(name)) => kept.channels.remove(name),
             Action::Unlisten(None) => kept.channels.clear(),
             Action::Temporary(Some(name)) => kept.temporary.insert(name),
             Action::Temporary(None) | Action::Create => kept.temporary.others = true,
+            // Which table is dropped is for the search path to say.
+            Action::DropTables(_) if temporary_path => {}
             Action::DropTables(names) => names.iter().for_each(|name| kept.temporary.remove(name)),
             Action::DiscardTemporary => kept.temporary.clear(),
             Action::HoldCursor(name) => kept.cursors.insert(name),
@@ -177,8 +175,11 @@ impl Left {
                 if !tracked(name) {
                     self.change().configured.insert(name);
                 }
-                self.defaulted.retain(|defaulted| defaulted != name);
+                if self.kept.defaulted.any() {
+                    self.change().defaulted.set(name);
+                }
             }
+            Call::Later => self.on_unknown(),
             Call::Lock(key) => self.on_lock(key.as_ref(), parameters),
             Call::Unlock(Some(key)) => {
                 let bound = bound(key, parameters);
@@ -213,11 +214,21 @@ impl Left {
         }
     }
 
-    /// A statement failed. A lock that it took before stays.
+    /// A statement failed. A lock that it took before stays, and so does what a block committed.
     pub(super) fn on_failed(&mut self, statement: &Statement, parameters: u64) {
         for call in &statement.calls {
             if let Call::Lock(key) = call {
                 self.on_lock(key.as_ref(), parameters);
+            }
+        }
+        self.lasting.block |= statement.action == Action::Do { survives: true };
+    }
+
+    /// A portal that gave some of its rows gave others. What is called once was counted with the first.
+    pub(super) fn on_more_rows(&mut self, statement: &Statement, tracked: impl Fn(&str) -> bool) {
+        for call in &statement.calls {
+            if matches!(call, Call::SetConfig(_) | Call::Lock(None) | Call::Later) {
+                self.on_call(call, 0, &tracked);
             }
         }
     }
@@ -239,10 +250,10 @@ impl Left {
                 | Action::HoldCursor(_)
                 | Action::Prepare(_)
                 | Action::Load
-                | Action::Do
+                | Action::Do { .. }
         );
         let mut calls = statement.calls.clone();
-        calls.retain(|call| matches!(call, Call::SetConfig(_) | Call::Lock(_)));
+        calls.retain(|call| matches!(call, Call::SetConfig(_) | Call::Lock(_) | Call::Later));
         let action = match creates {
             true => statement.action.clone(),
             false => Action::Other,
@@ -270,8 +281,8 @@ impl Left {
         let library = self.lasting.library;
         *self = Left::default();
         self.lasting.library = library;
-        self.defaulted.push(String::new());
-        self.discarded = true;
+        // Committed at once: no rollback of what is run behind it takes this away.
+        self.kept.defaulted = Defaulted::all();
     }
 
     /// The transaction was committed.
@@ -286,13 +297,9 @@ impl Left {
             self.kept = *before;
         }
         self.saved.clear();
-        if !self.discarded {
-            self.defaulted.clear();
-        }
     }
 
     fn on_rollback_to(&mut self, name: &str) {
-        self.defaulted.clear();
         match self.savepoint(name) {
             Some(at) => {
                 self.saved.truncate(at + 1);

@@ -54,7 +54,9 @@ impl Session {
     fn give_back(&mut self, mut lease: Lease) {
         let ahead_of_time = self.traffic.from_server.split_off(self.traffic.to_client);
         lease.server().keep_unread(&ahead_of_time);
+        // What it has in doubt is nothing that the client set.
         if lease.server().applied() != self.base.id()
+            && !lease.server().in_doubt()
             && let Some(changed) = self.pool.changed(&self.base, lease.server())
         {
             self.base = changed;

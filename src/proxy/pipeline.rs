@@ -111,6 +111,8 @@ pub(super) enum Reply {
     StatementDone(Instant),
     /// A statement failed.
     StatementFailed(Failure),
+    /// A Query of ours failed.
+    OwnFailed,
     /// A Query of ours is answered.
     OwnReady,
     /// The server asks for COPY data.
@@ -139,8 +141,12 @@ pub(super) struct Failure {
     pub(super) dropped_names: usize,
     /// Shared statements that were to be described and were not.
     pub(super) dropped_copies: usize,
-    /// Executes that the server never looked at, the failed one included.
-    pub(super) dropped_executes: usize,
+    /// Queries and Executes that the server never looked at, the failed one included.
+    pub(super) dropped_statements: usize,
+    /// What failed is an Execute.
+    pub(super) executing: bool,
+    /// What failed is a Query.
+    pub(super) simple: bool,
     /// Closes of shared statements that the server never looked at.
     pub(super) dropped_copy_closes: usize,
     /// What failed was to fail, because the statement is not what the client knows any more.
@@ -338,6 +344,7 @@ impl Pipeline {
                 self.pop();
                 Reply::OwnReady
             }
+            tag::ERROR => Reply::OwnFailed,
             _ => Reply::Swallow,
         }
     }
@@ -456,6 +463,8 @@ impl Pipeline {
                 Some(Owed::DescribeStale) => Some(Stale::Describe),
                 _ => None,
             },
+            executing: head == Some(Owed::Execute),
+            simple: head == Some(Owed::Query),
             naming: matches!(head, Some(Owed::ParseNamed | Owed::ParseShared)),
             number: self.taken + 1,
             ..Failure::default()
@@ -481,7 +490,7 @@ impl Pipeline {
                 }
                 Owed::DescribeCopy => failure.dropped_copies += 1,
                 Owed::CloseCopy => failure.dropped_copy_closes += 1,
-                Owed::Execute => failure.dropped_executes += 1,
+                Owed::Execute | Owed::Query => failure.dropped_statements += 1,
                 _ => {}
             }
             self.pop();

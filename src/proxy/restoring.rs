@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::phase::Request;
 use super::pipeline::Owed;
+use super::server_side::{Told, error_field};
 use super::sharing::Noted;
 use super::traffic::Traffic;
 use crate::backend::{Server, TxStatus};
@@ -43,6 +44,27 @@ impl Traffic {
         // A Query drops the unnamed statement.
         self.unnamed.on_server_changed();
         self.withheld = true;
+    }
+
+    /// The client's own values could not be given back: it is told so, as an error of the statement before. True if the
+    /// server is gone.
+    pub(super) fn on_own_failed(
+        &mut self,
+        header: Header,
+        server: &mut Server,
+        told: &Told<'_>,
+    ) -> bool {
+        let bytes = &self.from_server.bytes()[self.to_client..];
+        let message = &bytes[HEADER..header.total.min(bytes.len())];
+        let sqlstate = error_field(message, b'C').unwrap_or_default();
+        let sqlstate = std::str::from_utf8(sqlstate).unwrap_or_default();
+        told.proxy.query_error(sqlstate);
+        server.doubt_parameters();
+        let fatal = matches!(error_field(message, b'V'), Some(b"FATAL" | b"PANIC"));
+        if fatal {
+            server.absorb(header.tag, message);
+        }
+        fatal
     }
 
     /// An Execute; behind one that gives parameters the server's defaults, ours that gives them the client's.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::pipeline::Reply;
+use super::pipeline::{Failure, Reply};
+use super::state::Ended;
 use super::traffic::{Hidden, Traffic};
 use super::wording::{STALE_PLAN, own_name};
 use crate::backend::{Server, TxStatus};
@@ -211,7 +212,7 @@ impl Traffic {
                     .query_error(std::str::from_utf8(sqlstate).unwrap_or_default());
                 self.phase = super::phase::Phase::Command;
                 self.deallocating = None;
-                self.state.on_failed(failure.dropped_executes);
+                self.state.on_failed(ended(&failure));
                 self.unnamed.on_failure(&failure);
                 self.on_statements_failed(&failure, server.copies());
                 if lost {
@@ -230,6 +231,11 @@ impl Traffic {
             Reply::CopyIn => self.on_copy_in(),
             Reply::Ready { executed, simple } => {
                 return Ok(self.on_ready(executed, simple, header, server, told));
+            }
+            Reply::OwnFailed => {
+                if self.on_own_failed(header, server, told) {
+                    return Ok(Scanned::Fatal);
+                }
             }
             Reply::OwnReady => return Ok(self.on_ready(false, false, header, server, told)),
             Reply::Unexpected => return Err(ServerJunk::Unexpected(header.tag)),
@@ -269,7 +275,7 @@ impl Traffic {
             // Something changed a parameter behind our back: compare one by one at the next checkout.
             server.set_applied(0);
         } else if header.tag == tag::PORTAL_SUSPENDED {
-            self.state.on_suspended();
+            self.state.on_suspended(server.parameters());
         }
     }
 
@@ -324,7 +330,9 @@ impl Traffic {
         }
         self.state
             .on_ready(status, simple, self.pipeline.is_empty());
-        self.restore_login(status, server, told.now);
+        if self.pipeline.is_empty() {
+            self.restore_login(status, server, told.now);
+        }
         if status != TxStatus::Idle {
             self.rest(told, ClientState::IdleInTransaction);
             return Scanned::All;
@@ -339,6 +347,15 @@ impl Traffic {
         } else {
             Scanned::All
         }
+    }
+}
+
+/// What an error ended of what the session's state counts.
+fn ended(failure: &Failure) -> Ended {
+    match (failure.simple, failure.executing) {
+        (true, _) => Ended::Query,
+        (_, true) => Ended::Execute(failure.dropped_statements),
+        _ => Ended::Other(failure.dropped_statements),
     }
 }
 

@@ -9,13 +9,33 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use super::left::Left;
+use super::left::{Defaulted, Left};
 use super::pins::{Pins, STATE};
 use crate::backend::{Parameters, Reset, Server, TxStatus};
 use crate::cluster::Base;
 use crate::metrics::PoolMetrics;
 use crate::pgwire::cstr;
-use crate::sql::{Action, Found, Scan, Statement, classify};
+use crate::sql::{Action, Call, Found, Scan, Statement, classify};
+
+/// Statements, and portals, of a session that are remembered. An application has a few; one that has more is not known.
+const MOST: usize = 1_024;
+
+/// Names that were given something else and are not settled.
+const FORMER: usize = 256;
+
+/// Statements that one name may stand for after errors.
+const CANDIDATES: usize = 16;
+
+/// Encodings in which a backslash may be the second byte of a character. PostgreSQL converts a text before it looks at it.
+const TRAILING_BACKSLASH: [&str; 7] = [
+    "SJIS",
+    "BIG5",
+    "GBK",
+    "UHC",
+    "GB18030",
+    "JOHAB",
+    "SHIFT_JIS_2004",
+];
 
 /// What a session does to its servers.
 #[derive(Debug, Default)]
@@ -26,6 +46,8 @@ pub(super) struct State {
     pinning: bool,
     /// Queries and Executes that are not answered, oldest first.
     flights: VecDeque<Flight>,
+    /// Some of them say something, or did since there were none.
+    telling: bool,
     /// An error came since the last ReadyForQuery.
     failed: bool,
     /// Only of a session that has said something that counts.
@@ -46,6 +68,8 @@ struct More {
     told: Vec<(String, String)>,
     /// A text that comes in pieces, and the name of the statement; `None` for a Query.
     coming: Option<(Scan, Option<Box<[u8]>>)>,
+    /// There were more names than are remembered: what those do is never known.
+    too_many: bool,
     left: Left,
 }
 
@@ -57,14 +81,25 @@ struct Bound {
     parameters: u64,
     /// What it gives the server's default is given the client's own behind it.
     restored: bool,
+    /// It was run before, for some of its rows.
+    begun: bool,
 }
 
-/// A statement that was run to its end: what was found in its text, and which of several it is.
+/// A statement that was run: what was found in its text, and which of several it is.
 struct Done {
-    found: Arc<Found>,
+    bound: Bound,
     at: Option<usize>,
-    parameters: u64,
-    restored: bool,
+}
+
+/// What an error ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// A Query.
+    Query,
+    /// An Execute, with so many Queries and Executes behind it, itself included.
+    Execute(usize),
+    /// Something else, with so many Queries and Executes behind it.
+    Other(usize),
 }
 
 /// Something that is not answered.
@@ -97,6 +132,7 @@ impl State {
             self.more().begin(text, None);
             None
         };
+        self.telling |= found.is_some() || !whole;
         self.flights.push_back(Flight::Query(found, 0));
     }
 
@@ -145,10 +181,14 @@ impl State {
     /// An Execute is sent.
     #[inline]
     pub(super) fn on_execute(&mut self, body: &[u8]) {
-        let bound = self.more.as_ref().and_then(|more| {
+        let bound = self.more.as_mut().and_then(|more| {
             let portal = cstr(body).map_or(body, |(portal, _)| portal);
-            more.portals.get(portal).cloned()
+            let bound = more.portals.get_mut(portal)?;
+            let now = bound.clone();
+            bound.begun = true;
+            Some(now)
         });
+        self.telling |= bound.is_some();
         self.flights.push_back(Flight::Execute(bound));
     }
 
@@ -163,14 +203,11 @@ impl State {
         let [statement] = bound.found.statements.as_slice() else {
             return Vec::new();
         };
-        let defaulted = match &statement.action {
-            Action::Reset(name) => [name.clone()],
-            Action::ResetAll | Action::DiscardAll => [String::new()],
-            _ => return Vec::new(),
+        let Some(defaulted) = Defaulted::by(&statement.action) else {
+            return Vec::new();
         };
         bound.restored = true;
-        let lost = |name: &str| is_among(&defaulted, name);
-        login.restoring(server.initial_parameters(), lost)
+        login.restoring(server.initial_parameters(), |name| defaulted.has(name))
     }
 
     /// A FunctionCall is sent: what it does cannot be seen.
@@ -181,86 +218,76 @@ impl State {
     /// A statement was run to its end. Without a command tag it was empty.
     #[inline]
     pub(super) fn on_done(&mut self, tag: Option<&[u8]>, reported: &Parameters) {
-        let bound = match self.flights.front_mut() {
+        let done = match self.flights.front_mut() {
             Some(Flight::Query(found, at)) if tag.is_some() => {
                 *at += 1;
                 let at = *at - 1;
                 found.clone().map(|found| Done {
-                    found,
+                    bound: Bound::of(found, 0),
                     at: Some(at),
-                    parameters: 0,
-                    restored: false,
                 })
             }
             Some(Flight::Query(..)) => return,
-            Some(Flight::Execute(_)) => match self.flights.pop_front() {
-                Some(Flight::Execute(Some(bound))) => Some(Done {
-                    found: bound.found,
-                    at: None,
-                    parameters: bound.parameters,
-                    restored: bound.restored,
-                }),
-                _ => None,
-            },
+            Some(Flight::Execute(_)) => self.executed(),
             None => None,
         };
         let Some(tag) = tag else {
             return;
         };
-        if bound.is_none() && leaves_nothing(tag) {
+        // The rule: most statements say nothing, and most sessions have nothing that the end of a transaction could change.
+        let idle = match &self.more {
+            None => tag != b"DISCARD ALL" && is_understood(tag, None),
+            Some(more) => !more.too_many && leaves_nothing(tag),
+        };
+        if done.is_none() && idle {
             return;
         }
-        self.on_tag(tag, bound, reported);
+        self.on_tag(tag, done, reported);
     }
 
-    /// The portal has more rows: another Execute asks for them.
-    pub(super) fn on_suspended(&mut self) {
-        self.flights.pop_front();
+    /// The portal has more rows: another Execute may ask for them, or none.
+    pub(super) fn on_suspended(&mut self, reported: &Parameters) {
+        if let Some(done) = self.executed() {
+            self.on_tag(b"SELECT", Some(done), reported);
+        }
     }
 
-    fn on_tag(&mut self, tag: &[u8], bound: Option<Done>, reported: &Parameters) {
+    fn executed(&mut self) -> Option<Done> {
+        match self.flights.pop_front() {
+            Some(Flight::Execute(bound)) => bound.map(|bound| Done { bound, at: None }),
+            _ => None,
+        }
+    }
+
+    fn on_tag(&mut self, tag: &[u8], done: Option<Done>, reported: &Parameters) {
         let login = self.login.clone();
-        let tracked = |name: &str| login.as_ref().is_some_and(|login| login.tracks(name));
         let more = self.more.get_or_insert_default();
         let left = &mut more.left;
         let mut action = None;
         let mut understood = false;
-        if let Some(Done {
-            found,
-            at,
-            parameters,
-            ..
-        }) = &bound
-        {
-            if found.backslash && reported.get("standard_conforming_strings") == Some("off") {
+        if let Some(Done { bound, at }) = &done {
+            let found = &bound.found;
+            if is_ambiguous(found, reported) {
                 left.on_unknown();
             }
-            let one = match at {
-                Some(at) => found.statements.get(*at),
-                None => found
-                    .statements
-                    .first()
-                    .filter(|_| found.statements.len() == 1),
+            let one = match (at, found.statements.as_slice()) {
+                (Some(at), statements) => statements.get(*at),
+                (None, [statement]) => Some(statement),
+                (None, _) => None,
             };
             match one {
                 Some(statement) => {
-                    left.on_statement(statement, *parameters, tracked);
                     action = Some(&statement.action);
+                    left.on_one(statement, bound, login.as_deref());
                 }
-                // One of several that a name may stand for; or the text has fewer than there were answers.
                 None => {
-                    let several = found.statements.iter();
-                    several.for_each(|statement| left.on_maybe(statement, *parameters, tracked));
+                    understood = left.on_several(tag, found, bound.parameters, login.as_deref());
+                    // The text has fewer than there were answers.
                     if at.is_some() {
                         left.on_unknown();
                     }
-                    let mut several = found.statements.iter();
-                    understood = several.any(|one| is_understood(tag, Some(&one.action)));
                 }
             }
-        }
-        if bound.as_ref().is_some_and(|bound| bound.restored) && !left.discarded {
-            left.defaulted.clear();
         }
         match tag {
             b"COMMIT" | b"PREPARE TRANSACTION" => left.on_commit(),
@@ -268,27 +295,31 @@ impl State {
             b"DISCARD ALL" if action.is_none() => left.on_discard_all(),
             _ => {}
         }
-        if !understood && !is_understood(tag, action) {
+        if more.too_many || !understood && !is_understood(tag, action) {
             left.on_unknown();
         }
     }
 
-    /// An error came, which took so many Executes with it, the failed one first.
-    pub(super) fn on_failed(&mut self, executes: usize) {
+    /// An error came.
+    pub(super) fn on_failed(&mut self, ended: Ended) {
         self.failed = true;
-        let mut failed = Vec::new();
-        if let Some(Flight::Query(Some(found), at)) = self.flights.front() {
-            failed.push((found.clone(), Some(*at), 0));
-        }
-        for flight in self.flights.drain(..executes.min(self.flights.len())) {
-            if let Flight::Execute(Some(bound)) = flight {
-                failed.push((bound.found, None, bound.parameters));
+        let (ran, behind) = match ended {
+            Ended::Query => (true, 0),
+            Ended::Execute(behind) => (true, behind),
+            Ended::Other(behind) => (false, behind),
+        };
+        let failed = match self.flights.front() {
+            Some(Flight::Query(Some(found), at)) if ran => {
+                Some((Bound::of(found.clone(), 0), Some(*at)))
             }
-        }
-        for (found, at, parameters) in failed {
-            let all = found.statements.iter().enumerate();
+            Some(Flight::Execute(Some(bound))) if ran => Some((bound.clone(), None)),
+            _ => None,
+        };
+        self.flights.drain(..behind.min(self.flights.len()));
+        if let Some((bound, at)) = failed {
+            let all = bound.found.statements.iter().enumerate();
             let ran = all.filter(|(place, _)| at.is_none_or(|at| at == *place));
-            ran.for_each(|(_, statement)| self.more().left.on_failed(statement, parameters));
+            ran.for_each(|(_, statement)| self.more().left.on_failed(statement, bound.parameters));
         }
         if let Some(more) = &mut self.more {
             more.doubt_names();
@@ -301,6 +332,7 @@ impl State {
         if simple {
             self.flights.pop_front();
         }
+        self.telling &= !self.flights.is_empty();
         let failed = std::mem::take(&mut self.failed);
         let Some(more) = &mut self.more else {
             return;
@@ -327,8 +359,9 @@ impl State {
             return;
         };
         if self.pinning {
+            let left: Vec<_> = more.left.reasons().collect();
             for reason in STATE {
-                if more.left.reasons().any(|left| left == reason) {
+                if left.contains(&reason) {
                     pins.pin(reason, metrics);
                 } else {
                     pins.unpin(reason);
@@ -344,21 +377,23 @@ impl State {
     #[inline]
     pub(super) fn is_defaulting(&self) -> bool {
         let left = self.more.as_ref().map(|more| &more.left);
-        left.is_some_and(|left| !left.defaulted.is_empty())
-            || self.flights.iter().any(|flight| {
-                let (found, restored) = match flight {
-                    Flight::Query(found, _) => (found.as_ref(), false),
-                    Flight::Execute(bound) => (
-                        bound.as_ref().map(|bound| &bound.found),
-                        bound.as_ref().is_some_and(|bound| bound.restored),
-                    ),
-                };
-                // What is run behind DISCARD ALL may fail without it.
-                let waits = |statement: &Statement| {
-                    defaults(statement) && (!restored || statement.action == Action::DiscardAll)
-                };
-                found.is_some_and(|found| found.statements.iter().any(waits))
-            })
+        left.is_some_and(|left| left.defaulted().any())
+            || self.telling
+                && self.flights.iter().any(|flight| {
+                    let (found, restored) = match flight {
+                        Flight::Query(found, _) => (found.as_ref(), false),
+                        Flight::Execute(bound) => (
+                            bound.as_ref().map(|bound| &bound.found),
+                            bound.as_ref().is_some_and(|bound| bound.restored),
+                        ),
+                    };
+                    // What is run behind DISCARD ALL may fail without it.
+                    let waits = |statement: &Statement| {
+                        Defaulted::by(&statement.action).is_some()
+                            && (!restored || statement.action == Action::DiscardAll)
+                    };
+                    found.is_some_and(|found| found.statements.iter().any(waits))
+                })
     }
 
     /// The statement that gives back what was given the server's default since the last ReadyForQuery.
@@ -368,13 +403,12 @@ impl State {
         };
         more.told.clear();
         let former = std::mem::take(&mut more.former_values);
-        let defaulted = std::mem::take(&mut more.left.defaulted);
-        more.left.discarded = false;
-        if defaulted.is_empty() || status == TxStatus::Failed {
+        // In a transaction that failed nothing can be done; the rollback takes them back.
+        if status == TxStatus::Failed || !more.left.defaulted().any() {
             return Vec::new();
         }
-        let lost = |name: &str| is_among(&defaulted, name);
-        let statements = login.restoring(server.parameters(), lost);
+        let defaulted = more.left.take_defaulted(status == TxStatus::InTransaction);
+        let statements = login.restoring(server.parameters(), |name| defaulted.has(name));
         if !statements.is_empty() {
             more.told = former;
         }
@@ -387,7 +421,7 @@ impl State {
         let (Some(more), Some(login)) = (&mut self.more, &self.login) else {
             return false;
         };
-        if is_among(&more.left.defaulted, name) {
+        if more.left.defaulted().has(name) {
             let keeps = login.value(name).is_some_and(|own| own != value);
             if keeps && let Some(before) = server.parameters().get(name) {
                 let before = (name.to_owned(), before.to_owned());
@@ -429,6 +463,7 @@ impl More {
             && self.coming.is_none()
             && self.told.is_empty()
             && self.former_values.is_empty()
+            && !self.too_many
             && self.left.is_empty()
     }
 
@@ -463,29 +498,26 @@ impl More {
     /// A name stands for something else, if the server takes it.
     fn put(&mut self, name: &[u8], found: Option<Found>) {
         let before = match found {
+            Some(_) if self.statements.len() >= MOST && !self.statements.contains_key(name) => {
+                self.too_many = true;
+                None
+            }
             Some(found) => self.statements.insert(name.into(), Arc::new(found)),
             None => self.statements.remove(name),
         };
         self.former
             .extend(before.map(|before| (name.into(), before)));
+        if self.former.len() > FORMER {
+            self.doubt_names();
+        }
     }
 
     /// Some Parses were not taken: names may stand for what they did, or for what they were given.
     fn doubt_names(&mut self) {
         for (name, before) in self.former.drain(..) {
-            let mut both = (*before).clone();
-            if let Some(now) = self.statements.get(&name) {
-                both.statements.extend_from_slice(&now.statements);
-                both.backslash |= now.backslash;
-            }
-            // Two at least, so that none is taken for what was run.
-            let one = Statement {
-                action: Action::Other,
-                calls: Vec::new(),
-                temporary_path: false,
-            };
-            both.statements.push(one);
-            self.statements.insert(name, Arc::new(both));
+            let now = self.statements.get(&name);
+            let either = either(&before, now.map(Arc::as_ref));
+            self.statements.insert(name, Arc::new(either));
         }
     }
 
@@ -501,11 +533,11 @@ impl More {
             Some(found) => {
                 let mut hasher = DefaultHasher::new();
                 parameters.hash(&mut hasher);
-                let bound = Bound {
-                    found: found.clone(),
-                    parameters: hasher.finish(),
-                    restored: false,
-                };
+                let bound = Bound::of(found.clone(), hasher.finish());
+                if self.portals.len() >= MOST {
+                    self.portals.clear();
+                    self.too_many = true;
+                }
                 self.portals.insert(portal.into(), bound);
             }
             None => drop(self.portals.remove(portal)),
@@ -513,19 +545,95 @@ impl More {
     }
 }
 
-/// Whether a statement gives parameters the server's defaults.
-fn defaults(statement: &Statement) -> bool {
-    matches!(
-        statement.action,
-        Action::Reset(_) | Action::ResetAll | Action::DiscardAll
-    )
+impl Bound {
+    fn of(found: Arc<Found>, parameters: u64) -> Self {
+        Self {
+            found,
+            parameters,
+            restored: false,
+            begun: false,
+        }
+    }
 }
 
-/// Whether a parameter is among those that were given their defaults; the empty name stands for all.
-fn is_among(defaulted: &[String], name: &str) -> bool {
-    defaulted
-        .iter()
-        .any(|defaulted| defaulted.is_empty() || defaulted.eq_ignore_ascii_case(name))
+impl Left {
+    /// A statement was run, and which one is known.
+    fn on_one(&mut self, statement: &Statement, bound: &Bound, login: Option<&Base>) {
+        let tracked = |name: &str| login.is_some_and(|login| login.tracks(name));
+        if bound.begun {
+            return self.on_more_rows(statement, tracked);
+        }
+        // Where the client logged in with a role, to have none is not what RESET ROLE gives it.
+        let role = login.and_then(|login| login.value("role"));
+        if statement.action == Action::NoRole && role.is_some() {
+            let action = Action::Set("role".to_owned());
+            let set = Statement {
+                action,
+                ..statement.clone()
+            };
+            return self.on_statement(&set, bound.parameters, tracked);
+        }
+        self.on_statement(statement, bound.parameters, tracked);
+        if bound.restored && statement.action != Action::DiscardAll {
+            self.on_restored(&statement.action);
+        }
+    }
+
+    /// One of several was run, or none of them. Whether one of them has this tag.
+    fn on_several(
+        &mut self,
+        tag: &[u8],
+        found: &Found,
+        parameters: u64,
+        login: Option<&Base>,
+    ) -> bool {
+        let tracked = |name: &str| login.is_some_and(|login| login.tracks(name));
+        for statement in &found.statements {
+            self.on_maybe(statement, parameters, tracked);
+            if Defaulted::by(&statement.action).is_some() && matches!(tag, b"SET" | b"RESET") {
+                // Which parameters have whose values is not known any more.
+                self.on_unknown();
+            }
+        }
+        let mut several = found.statements.iter();
+        several.any(|one| is_understood(tag, Some(&one.action)))
+    }
+}
+
+/// What a name stands for that may be the one or the other.
+fn either(before: &Found, now: Option<&Found>) -> Found {
+    let mut both = before.clone();
+    // Two at least, so that none is taken for what was run.
+    let other = Statement {
+        action: Action::Other,
+        calls: Vec::new(),
+        temporary_path: false,
+    };
+    let now_too = now.map_or(&[][..], |now| &now.statements);
+    for statement in now_too.iter().chain([&other]) {
+        if !both.statements.contains(statement) {
+            both.statements.push(statement.clone());
+        }
+    }
+    both.backslash |= now.is_some_and(|now| now.backslash);
+    both.trailing |= now.is_some_and(|now| now.trailing);
+    if both.statements.len() > CANDIDATES {
+        let unknown = Statement {
+            calls: vec![Call::Later],
+            ..other.clone()
+        };
+        both.statements = vec![unknown, other];
+    }
+    both
+}
+
+/// Whether the server may have read a text in another way.
+fn is_ambiguous(found: &Found, reported: &Parameters) -> bool {
+    found.backslash && reported.get("standard_conforming_strings") == Some("off")
+        || found.trailing
+            && reported
+                .get("client_encoding")
+                .is_some_and(|encoding| TRAILING_BACKSLASH.contains(&encoding))
 }
 
 /// Command tags of which nothing is left, whatever the text.
@@ -550,6 +658,7 @@ fn is_understood(tag: &[u8], action: Option<&Action>) -> bool {
                         Action::Set(_)
                             | Action::SetLocal
                             | Action::SetCharacteristics
+                            | Action::NoRole
                             | Action::Reset(_)
                     )
                 )

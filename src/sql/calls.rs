@@ -13,6 +13,8 @@ pub enum Call {
     Unlock(Option<LockKey>),
     /// `pg_advisory_unlock_all`.
     UnlockAll,
+    /// Some of these, when a statement that is prepared is executed or rows of a cursor are fetched.
+    Later,
 }
 
 /// Which advisory lock, as it is written: the same in two texts is the same lock, if the parameters are.
@@ -73,6 +75,8 @@ pub(super) struct Calls {
     pub(super) unsteady: bool,
     /// The next word is a name that the statement gives.
     naming: bool,
+    /// A name was written with escapes: it is any function's, if a parenthesis follows.
+    escaped: bool,
     /// `set_config` is called, for the session or the transaction.
     pub(super) configures: bool,
 }
@@ -107,6 +111,10 @@ impl Calls {
             }
             return;
         }
+        if std::mem::take(&mut self.escaped) && token == Token::Symbol(b'(') {
+            self.found.extend([Call::SetConfig(None), Call::Lock(None)]);
+            self.configures = true;
+        }
         if let Some(function) = self.named.take() {
             if token == Token::Symbol(b'(') {
                 self.configures |= function == Function::SetConfig;
@@ -119,7 +127,10 @@ impl Calls {
             Token::Word(name) | Token::Quoted(name) => self.name(name),
             Token::Symbol(b',' | b'.' | b'(' | b')') => {}
             Token::Escaped if std::mem::take(&mut self.naming) => {}
-            _ => self.unsteady = true,
+            _ => {
+                self.escaped = token == Token::Escaped;
+                self.unsteady = true;
+            }
         }
     }
 

@@ -65,6 +65,8 @@ pub enum Action {
     DiscardAll,
     /// DISCARD TEMP.
     DiscardTemporary,
+    /// SET ROLE NONE.
+    NoRole,
     /// SAVEPOINT.
     Savepoint(String),
     /// RELEASE SAVEPOINT.
@@ -72,7 +74,10 @@ pub enum Action {
     /// ROLLBACK TO SAVEPOINT.
     RollbackTo(String),
     /// DO, with a body that says a word of the kind that leaves something.
-    Do,
+    Do {
+        /// Or one by which some of it may be there though the block failed.
+        survives: bool,
+    },
 }
 
 /// What was found in a text.
@@ -82,6 +87,8 @@ pub struct Found {
     pub statements: Vec<Statement>,
     /// With `standard_conforming_strings` off the text says something else.
     pub backslash: bool,
+    /// Where the second byte of a character may be a backslash, the text says something else.
+    pub trailing: bool,
 }
 
 impl Found {
@@ -91,7 +98,7 @@ impl Found {
                 && statement.calls.is_empty()
                 && !statement.temporary_path
         };
-        self.statements.iter().all(nothing) && !self.backslash
+        self.statements.iter().all(nothing) && !self.backslash && !self.trailing
     }
 
     /// Itself, if it says anything.
@@ -132,6 +139,7 @@ impl Scan {
         let found = Found {
             statements: std::mem::take(&mut text.statements),
             backslash: self.lexer.had_backslash(),
+            trailing: self.lexer.had_trailing_backslash(),
         };
         found.worth_telling()
     }
@@ -293,9 +301,15 @@ impl Current {
 
     fn finish(self) -> Statement {
         let (action, temporary_path) = self.action();
+        let later =
+            matches!(self.head.first(), Some(verb) if verb.is("prepare") || verb.is("declare"));
+        let mut calls = self.calls.finish();
+        if later && !calls.is_empty() {
+            calls = vec![Call::Later];
+        }
         Statement {
             action,
-            calls: self.calls.finish(),
+            calls,
             temporary_path,
         }
     }

@@ -114,7 +114,10 @@ pub(super) fn set(rest: &[Piece]) -> Action {
         () if first.is("schema") => Action::Set("search_path".to_owned()),
         () if first.is("role") && !matches!(after.first(), Some(Piece::Symbol(b'='))) => {
             let after = skip(after, &["to"]);
-            of("role", after, &["none", "default"])
+            match after.first() {
+                Some(none) if none.is("none") => Action::NoRole,
+                _ => of("role", after, &["default"]),
+            }
         }
         () => {
             let Some((name, rest)) = parameter(rest) else {
@@ -204,31 +207,38 @@ const IN_BLOCK: [&[u8]; 11] = [
     b"call",
 ];
 
+/// Those of them that a block may have done, or may have run a function that did, when it fails after all: locks stay, and
+/// what was committed does.
+const SURVIVE: [&[u8]; 4] = [b"commit", b"execute", b"perform", b"call"];
+
 /// A DO block. Its body is a literal, which is looked into here: coarsely, and when in doubt it leaves something.
 pub(super) fn block(rest: &[Piece]) -> Action {
-    let mut suspicious = false;
+    let (mut suspicious, mut survives) = (false, false);
     for piece in rest {
         let Piece::Literal(body, whole) = piece else {
             continue;
         };
         suspicious |= !whole;
+        survives |= !whole;
         let mut lexer = Lexer::default();
         let mut look = |token: Token<'_>| {
-            suspicious |= match token {
+            let (leaves, lasts) = match token {
                 Token::Word(word) | Token::Quoted(word) => {
-                    IN_BLOCK.contains(&word)
-                        || word.starts_with(b"pg_temp")
-                        || memchr::memmem::find(word, b"advisory").is_some()
+                    let locks = memchr::memmem::find(word, b"advisory").is_some();
+                    let leaves = IN_BLOCK.contains(&word) || word.starts_with(b"pg_temp");
+                    (leaves || locks, locks || SURVIVE.contains(&word))
                 }
-                Token::Escaped => true,
-                _ => false,
+                Token::Escaped => (true, true),
+                _ => (false, false),
             };
+            suspicious |= leaves;
+            survives |= lasts;
         };
         lexer.feed(body.as_bytes(), &mut look);
         lexer.finish(&mut look);
     }
     if suspicious {
-        Action::Do
+        Action::Do { survives }
     } else {
         Action::Other
     }

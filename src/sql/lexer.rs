@@ -87,6 +87,10 @@ pub(super) struct Lexer {
     tag: Vec<u8>,
     /// A literal without `E` had a backslash: with `standard_conforming_strings` off it would end elsewhere.
     backslash: bool,
+    /// A backslash was taken for one that stands behind a byte beyond ASCII: in some encodings it is half of a character.
+    trailing: bool,
+    /// The last byte of the literal under way is beyond ASCII.
+    beyond: bool,
 }
 
 impl Lexer {
@@ -106,6 +110,11 @@ impl Lexer {
     /// Whether a literal without `E` had a backslash.
     pub(super) fn had_backslash(&self) -> bool {
         self.backslash
+    }
+
+    /// Whether a backslash that means something stands behind a byte beyond ASCII.
+    pub(super) fn had_trailing_backslash(&self) -> bool {
+        self.trailing
     }
 
     /// Looks at what stands in front; returns how many bytes of it are done with. None are where the state changes only.
@@ -264,10 +273,21 @@ impl Lexer {
         let end = memchr::memchr3(b'\'', b'\\', 0, piece);
         let length = end.unwrap_or(piece.len());
         self.keep(&piece[..length], LITERAL);
+        let beyond = match piece[..length].last() {
+            Some(last) => *last >= 128,
+            None => self.beyond,
+        };
+        self.beyond = false;
         match piece.get(length) {
-            None => return length,
+            None => {
+                self.beyond = beyond;
+                return length;
+            }
             Some(b'\'') => self.state = State::LiteralQuote { escapes },
-            Some(b'\\') if escapes => self.state = State::Backslash,
+            Some(b'\\') if escapes => {
+                self.trailing |= beyond;
+                self.state = State::Backslash;
+            }
             Some(b'\\') => {
                 self.backslash = true;
                 self.keep(b"\\", LITERAL);

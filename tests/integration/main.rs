@@ -32,6 +32,7 @@ mod shutdown;
 mod sidecar;
 mod startup;
 mod state;
+mod state_edges;
 mod tls;
 mod truth;
 mod wire;

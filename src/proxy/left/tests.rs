@@ -93,6 +93,18 @@ fn what_is_set_is_there_until_it_is_reset() {
             "SELECT pg_advisory_lock(a) FROM t; SELECT pg_advisory_unlock_all()",
             &[],
         ),
+        (
+            "PREPARE p AS SELECT pg_advisory_lock($1); SELECT pg_advisory_unlock_all(); DEALLOCATE p",
+            &["command"],
+        ),
+        (
+            "SELECT U&\"pg_advisory_lo\\0063k\"(1)",
+            &["set_config", "advisory_lock"],
+        ),
+        (
+            "CREATE TEMP TABLE t (a int); SET search_path = public, pg_temp; RESET ALL; DROP TABLE t",
+            &["temporary_table"],
+        ),
         ("LOAD 'x'; DISCARD ALL", &["load"]),
         (
             "SET work_mem = 1; LISTEN a; PREPARE p AS SELECT 1; DO 'SET x = 1'; DISCARD ALL",
@@ -153,6 +165,69 @@ fn a_rollback_undoes_what_it_undoes_in_postgresql() {
     ] {
         assert_eq!(after(text), reasons, "{text}");
     }
+}
+
+#[test]
+fn what_has_the_servers_default_is_undone_with_the_rest() {
+    for (text, has) in [
+        ("RESET work_mem", true),
+        ("BEGIN; RESET work_mem; COMMIT; ROLLBACK", true),
+        ("BEGIN; RESET work_mem; ROLLBACK", false),
+        ("BEGIN; SAVEPOINT a; RESET work_mem; ROLLBACK TO a", false),
+        (
+            "BEGIN; RESET work_mem; SAVEPOINT a; SET work_mem = 1; ROLLBACK TO a",
+            true,
+        ),
+        (
+            "BEGIN; RESET ALL; COMMIT; BEGIN; SET work_mem = 1; ROLLBACK",
+            true,
+        ),
+        ("RESET ALL; SET work_mem = 1", false),
+        (
+            "DISCARD ALL; COMMIT; BEGIN; SELECT set_config('work_mem', '1', false); ROLLBACK",
+            true,
+        ),
+    ] {
+        let mut left = Left::default();
+        run(&mut left, text);
+        assert_eq!(left.defaulted().has("work_mem"), has, "{text}");
+    }
+    // What was given back within a transaction goes with it.
+    let mut left = Left::default();
+    run(&mut left, "DISCARD ALL; COMMIT; BEGIN");
+    assert!(left.take_defaulted(true).has("work_mem"));
+    assert!(!left.defaulted().any());
+    left.on_rollback();
+    assert!(left.defaulted().has("work_mem"));
+}
+
+#[test]
+fn what_a_block_committed_or_locked_outlives_its_error() {
+    for (text, expected) in [
+        (
+            "DO 'BEGIN SET x = 1; COMMIT; RAISE EXCEPTION $$x$$; END'",
+            true,
+        ),
+        ("DO 'BEGIN PERFORM pg_advisory_lock(1); END'", true),
+        ("DO 'BEGIN SET x = 1; END'", false),
+    ] {
+        let mut left = Left::default();
+        let found = classify(text.as_bytes()).unwrap();
+        left.on_failed(&found.statements[0], 0);
+        left.on_rollback();
+        assert_eq!(left.reset().has(Reset::EVERYTHING), expected, "{text}");
+    }
+}
+
+#[test]
+fn of_savepoints_only_the_newest_are_remembered() {
+    let mut left = Left::default();
+    for number in 0..3 * SAVEPOINTS {
+        run(&mut left, &format!("SAVEPOINT s{number}"));
+    }
+    assert!(left.saved.len() <= SAVEPOINTS);
+    run(&mut left, "ROLLBACK TO s0");
+    assert!(left.reset().has(Reset::EVERYTHING), "in doubt");
 }
 
 #[test]

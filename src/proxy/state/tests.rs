@@ -40,7 +40,7 @@ fn each_statement_of_a_query_has_a_tag() {
     // An error takes back what went before it in its Query.
     query(&mut state, "UNLISTEN *; SELECT 1/0");
     done(&mut state, "UNLISTEN");
-    state.on_failed(0);
+    state.on_failed(Ended::Query);
     state.on_ready(TxStatus::Idle, true, true);
     assert_eq!(left(&state), ["set_parameter", "listen"]);
 }
@@ -49,7 +49,7 @@ fn each_statement_of_a_query_has_a_tag() {
 fn a_lock_of_a_statement_that_failed_counts() {
     let mut state = State::default();
     query(&mut state, "SELECT pg_advisory_lock(1), 1/0");
-    state.on_failed(0);
+    state.on_failed(Ended::Query);
     state.on_ready(TxStatus::Idle, true, true);
     assert_eq!(left(&state), ["advisory_lock"]);
 }
@@ -102,7 +102,7 @@ fn an_error_takes_the_executes_behind_it() {
         execute(&mut state, "");
     }
     done(&mut state, "SET");
-    state.on_failed(1);
+    state.on_failed(Ended::Execute(1));
     assert_eq!(state.flights.len(), 1, "that of the next batch");
     state.on_ready(TxStatus::Idle, false, false);
     assert!(left(&state).is_empty());
@@ -118,7 +118,7 @@ fn a_name_that_may_stand_for_either_counts_for_both() {
     state.on_ready(TxStatus::Idle, false, true);
     // The server skips this one.
     state.on_parse(b"", b"SELECT 1", true);
-    state.on_failed(0);
+    state.on_failed(Ended::Other(0));
     state.on_ready(TxStatus::Idle, false, true);
     bind(&mut state, "", "");
     execute(&mut state, "");
@@ -212,5 +212,103 @@ fn nothing_is_kept_of_a_session_that_leaves_nothing() {
     state.on_ready(TxStatus::Idle, true, true);
     state.pin(&mut pins, &metrics);
     assert!(!pins.any());
+    assert!(state.more.is_none());
+}
+
+#[test]
+fn a_query_that_was_skipped_is_not_waited_for() {
+    let mut state = State::default();
+    // The Parse in front failed, and the server skips to the Sync.
+    query(&mut state, "LISTEN a");
+    state.on_failed(Ended::Other(1));
+    state.on_ready(TxStatus::Idle, false, true);
+    assert!(state.flights.is_empty());
+    query(&mut state, "SET work_mem = 1");
+    done(&mut state, "SET");
+    assert_eq!(left(&state), ["set_parameter"]);
+}
+
+#[test]
+fn what_never_ran_holds_no_lock() {
+    let mut state = State::default();
+    state.on_parse(b"", b"SELECT pg_advisory_lock(1)", true);
+    bind(&mut state, "", "");
+    execute(&mut state, "");
+    state.on_failed(Ended::Other(1));
+    state.on_ready(TxStatus::Idle, false, true);
+    assert!(left(&state).is_empty());
+}
+
+#[test]
+fn a_statement_counts_with_its_first_rows_and_once() {
+    let mut state = State::default();
+    state.on_parse(b"", b"SELECT pg_advisory_lock(1)", true);
+    bind(&mut state, "", "");
+    execute(&mut state, "");
+    execute(&mut state, "");
+    state.on_suspended(&Parameters::default());
+    assert_eq!(left(&state), ["advisory_lock"]);
+    done(&mut state, "SELECT 0");
+    state.on_parse(b"", b"SELECT pg_advisory_unlock(1)", true);
+    bind(&mut state, "", "");
+    execute(&mut state, "");
+    state.on_suspended(&Parameters::default());
+    assert!(left(&state).is_empty());
+}
+
+#[test]
+fn names_are_doubted_without_end_in_bounded_space() {
+    let mut state = State::default();
+    for number in 0..1_000 {
+        state.on_parse(b"", format!("SET a{number} = 1").as_bytes(), true);
+        state.on_failed(Ended::Other(0));
+        state.on_ready(TxStatus::Idle, false, true);
+    }
+    let more = state.more.as_ref().unwrap();
+    assert!(more.statements[&b""[..]].statements.len() <= CANDIDATES);
+    bind(&mut state, "", "");
+    execute(&mut state, "");
+    done(&mut state, "SET");
+    assert!(left(&state).contains(&"command"));
+}
+
+#[test]
+fn a_client_of_too_many_names_is_not_known() {
+    let mut state = State::default();
+    for number in 0..=MOST {
+        state.on_parse(number.to_string().as_bytes(), b"LISTEN a", true);
+        // Never quiet.
+        state.on_parse(b"again", b"LISTEN b", true);
+        state.on_ready(TxStatus::Idle, false, false);
+    }
+    let more = state.more.as_ref().unwrap();
+    assert!(more.statements.len() <= MOST && more.former.len() <= FORMER);
+    query(&mut state, "DISCARD ALL");
+    done(&mut state, "DISCARD ALL");
+    assert_eq!(left(&state), ["command"], "what it executes may be any");
+}
+
+#[test]
+fn half_of_a_character_is_no_backslash() {
+    let mut sjis = Parameters::default();
+    sjis.set("client_encoding", "SJIS");
+    for (reported, expected) in [(Parameters::default(), 0), (sjis, 1)] {
+        let mut state = State::default();
+        let text = [
+            &b"SELECT E'\x95"[..],
+            b"\\', set_config('a', 'b', false), E'\x95\\'\0",
+        ]
+        .concat();
+        state.on_query(&text, true);
+        state.on_done(Some(b"SELECT 1"), &reported);
+        assert_eq!(left(&state).len(), expected);
+    }
+}
+
+#[test]
+fn the_end_of_a_transaction_is_nothing_to_a_session_that_left_nothing() {
+    let mut state = State::default();
+    query(&mut state, "COMMIT");
+    done(&mut state, "COMMIT");
     assert!(state.more.is_none());
 }

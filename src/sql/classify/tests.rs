@@ -54,7 +54,7 @@ fn settings_are_told_apart() {
         ("SET SCHEMA 'a'", Action::Set(owned("search_path"))),
         ("SET ROLE bob", Action::Set(owned("role"))),
         ("SET role TO bob", Action::Set(owned("role"))),
-        ("SET ROLE NONE", Action::Reset(owned("role"))),
+        ("SET ROLE NONE", Action::NoRole),
         ("SET ROLE \"none\"", Action::Set(owned("role"))),
         ("SET SESSION ROLE bob", Action::Set(owned("role"))),
         (
@@ -177,8 +177,14 @@ fn other_state_is_found() {
             "DO $$ BEGIN CREATE TYPE t AS ENUM ('set'); END $$",
             Action::Other,
         ),
-        ("DO $$ BEGIN PERFORM f(); END $$", Action::Do),
-        ("DO LANGUAGE plpgsql 'BEGIN SET x = 1; END'", Action::Do),
+        (
+            "DO $$ BEGIN PERFORM f(); END $$",
+            Action::Do { survives: true },
+        ),
+        (
+            "DO LANGUAGE plpgsql 'BEGIN SET x = 1; END'",
+            Action::Do { survives: false },
+        ),
         ("CALL p()", Action::Other),
     ] {
         assert_eq!(action(text), expected, "{text}");
