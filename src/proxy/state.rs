@@ -5,8 +5,7 @@
 //! to. So what was found in a text goes with the statement's name, then with the portal's, then with the Query or Execute
 //! that is not answered yet. Nearly all texts say nothing: for them nothing is kept but a place in that queue.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::left::{Defaulted, Left};
@@ -15,27 +14,14 @@ use crate::backend::{Parameters, Reset, Server, TxStatus};
 use crate::cluster::Base;
 use crate::metrics::PoolMetrics;
 use crate::pgwire::cstr;
-use crate::sql::{Action, Call, Found, Scan, Statement, classify};
+use crate::sql::{Action, Found, Statement, classify};
+use tags::{is_ambiguous, is_understood, leaves_nothing};
+use texts::{Bound, Texts};
+use withheld::Withheld;
 
-/// Statements, and portals, of a session that are remembered. An application has a few; one that has more is not known.
-const MOST: usize = 1_024;
-
-/// Names that were given something else and are not settled.
-const FORMER: usize = 256;
-
-/// Statements that one name may stand for after errors.
-const CANDIDATES: usize = 16;
-
-/// Encodings in which a backslash may be the second byte of a character. PostgreSQL converts a text before it looks at it.
-const TRAILING_BACKSLASH: [&str; 7] = [
-    "SJIS",
-    "BIG5",
-    "GBK",
-    "UHC",
-    "GB18030",
-    "JOHAB",
-    "SHIFT_JIS_2004",
-];
+mod tags;
+mod texts;
+mod withheld;
 
 /// What a session does to its servers.
 #[derive(Debug, Default)]
@@ -56,33 +42,9 @@ pub(super) struct State {
 
 #[derive(Debug, Default)]
 struct More {
-    /// Statements that do something, by name.
-    statements: HashMap<Box<[u8]>, Arc<Found>>,
-    /// What names stood for that were given something else since everything was answered.
-    former: Vec<(Box<[u8]>, Arc<Found>)>,
-    /// Portals of such statements.
-    portals: HashMap<Box<[u8]>, Bound>,
-    /// What the client was last told of parameters that have the server's defaults now.
-    former_values: Vec<(String, String)>,
-    /// And of those that are being given back their values.
-    told: Vec<(String, String)>,
-    /// A text that comes in pieces, and the name of the statement; `None` for a Query.
-    coming: Option<(Scan, Option<Box<[u8]>>)>,
-    /// There were more names than are remembered: what those do is never known.
-    too_many: bool,
+    texts: Texts,
+    withheld: Withheld,
     left: Left,
-}
-
-/// A statement with its parameters.
-#[derive(Debug, Clone)]
-struct Bound {
-    found: Arc<Found>,
-    /// Equal for equal parameters.
-    parameters: u64,
-    /// What it gives the server's default is given the client's own behind it.
-    restored: bool,
-    /// It was run before, for some of its rows.
-    begun: bool,
 }
 
 /// A statement that was run: what was found in its text, and which of several it is.
@@ -129,7 +91,7 @@ impl State {
         let found = if whole {
             classify(text).map(Arc::new)
         } else {
-            self.more().begin(text, None);
+            self.more().texts.begin(text, None);
             None
         };
         self.telling |= found.is_some() || !whole;
@@ -139,13 +101,13 @@ impl State {
     /// A Parse is sent; this is its text, or the front of it.
     pub(super) fn on_parse(&mut self, name: &[u8], text: &[u8], whole: bool) {
         if !whole {
-            return self.more().begin(text, Some(name.into()));
+            return self.more().texts.begin(text, Some(name.into()));
         }
         match classify(text) {
-            Some(found) => self.more().put(name, Some(found)),
+            Some(found) => self.more().texts.put(name, Some(found)),
             None => {
                 if let Some(more) = &mut self.more {
-                    more.put(name, None);
+                    more.texts.put(name, None);
                 }
             }
         }
@@ -155,9 +117,10 @@ impl State {
     #[inline]
     pub(super) fn on_piece(&mut self, piece: &[u8], last: bool) {
         if let Some(more) = &mut self.more
-            && more.coming.is_some()
+            && let Some(found) = more.texts.on_piece(piece, last)
+            && let Some(Flight::Query(query, _)) = self.flights.back_mut()
         {
-            more.on_piece(piece, last, &mut self.flights);
+            *query = Some(found);
         }
     }
 
@@ -165,7 +128,7 @@ impl State {
     #[inline]
     pub(super) fn on_bind(&mut self, body: &[u8]) {
         if let Some(more) = &mut self.more {
-            more.on_bind(body);
+            more.texts.on_bind(body);
         }
     }
 
@@ -174,7 +137,8 @@ impl State {
         if let Some(more) = &mut self.more
             && let Some((b'S', name)) = body.split_first()
         {
-            more.put(cstr(name).map_or(name, |(name, _)| name), None);
+            more.texts
+                .put(cstr(name).map_or(name, |(name, _)| name), None);
         }
     }
 
@@ -183,10 +147,7 @@ impl State {
     pub(super) fn on_execute(&mut self, body: &[u8]) {
         let bound = self.more.as_mut().and_then(|more| {
             let portal = cstr(body).map_or(body, |(portal, _)| portal);
-            let bound = more.portals.get_mut(portal)?;
-            let now = bound.clone();
-            bound.begun = true;
-            Some(now)
+            more.texts.on_execute(portal)
         });
         self.telling |= bound.is_some();
         self.flights.push_back(Flight::Execute(bound));
@@ -237,7 +198,7 @@ impl State {
         // The rule: most statements say nothing, and most sessions have nothing that the end of a transaction could change.
         let idle = match &self.more {
             None => tag != b"DISCARD ALL" && is_understood(tag, None),
-            Some(more) => !more.too_many && leaves_nothing(tag),
+            Some(more) => !more.texts.too_many && leaves_nothing(tag),
         };
         if done.is_none() && idle {
             return;
@@ -295,7 +256,7 @@ impl State {
             b"DISCARD ALL" if action.is_none() => left.on_discard_all(),
             _ => {}
         }
-        if more.too_many || !understood && !is_understood(tag, action) {
+        if more.texts.too_many || !understood && !is_understood(tag, action) {
             left.on_unknown();
         }
     }
@@ -322,7 +283,7 @@ impl State {
             ran.for_each(|(_, statement)| self.more().left.on_failed(statement, bound.parameters));
         }
         if let Some(more) = &mut self.more {
-            more.doubt_names();
+            more.texts.doubt_names();
         }
     }
 
@@ -343,12 +304,9 @@ impl State {
             } else {
                 more.left.on_commit();
             }
-            if quiet {
-                more.portals.clear();
-            }
         }
         if quiet {
-            more.former.clear();
+            more.texts.on_quiet(status == TxStatus::Idle);
         }
     }
 
@@ -368,7 +326,7 @@ impl State {
                 }
             }
         }
-        if more.is_empty() {
+        if more.texts.is_empty() && more.withheld.is_empty() && more.left.is_empty() {
             self.more = None;
         }
     }
@@ -401,157 +359,42 @@ impl State {
         let (Some(more), Some(login)) = (&mut self.more, &self.login) else {
             return Vec::new();
         };
-        more.told.clear();
-        let former = std::mem::take(&mut more.former_values);
         // In a transaction that failed nothing can be done; the rollback takes them back.
-        if status == TxStatus::Failed || !more.left.defaulted().any() {
-            return Vec::new();
-        }
-        let defaulted = more.left.take_defaulted(status == TxStatus::InTransaction);
-        let statements = login.restoring(server.parameters(), |name| defaulted.has(name));
-        if !statements.is_empty() {
-            more.told = former;
-        }
+        let can = status != TxStatus::Failed && more.left.defaulted().any();
+        let statements = if can {
+            let defaulted = more.left.take_defaulted(status == TxStatus::InTransaction);
+            login.restoring(server.parameters(), |name| defaulted.has(name))
+        } else {
+            Vec::new()
+        };
+        more.withheld.on_restoring(!statements.is_empty());
         statements
     }
 
-    /// Whether this value of a parameter is not for the client to know: it is the server's default, in place of the
-    /// client's own; or the client's own, back again, and the client was told nothing else.
+    /// Whether this value of a parameter is not for the client to know.
     pub(super) fn keeps_status(&mut self, name: &str, value: &str, server: &Server) -> bool {
         let (Some(more), Some(login)) = (&mut self.more, &self.login) else {
             return false;
         };
-        if more.left.defaulted().has(name) {
-            let keeps = login.value(name).is_some_and(|own| own != value);
-            if keeps && let Some(before) = server.parameters().get(name) {
-                let before = (name.to_owned(), before.to_owned());
-                more.former_values.push(before);
-            }
-            return keeps;
-        }
-        more.told
-            .iter()
-            .any(|(known, told)| known == name && told == value)
+        let defaulted = more.left.defaulted();
+        more.withheld.keeps((name, value), defaulted, login, server)
     }
 
     /// What must be done to the server before others use it. What is under way may leave anything.
     pub(super) fn reset(&self) -> Reset {
-        let Some(more) = &self.more else {
-            return Reset::NOTHING;
-        };
-        let under_way = self
-            .flights
-            .iter()
+        let mut flights = self.flights.iter();
+        let under_way = flights
             .any(|flight| matches!(flight, Flight::Query(Some(_), _) | Flight::Execute(Some(_))));
-        let unknown = under_way || more.coming.is_some();
-        more.left.reset().with(Reset::EVERYTHING, unknown)
+        let more = self.more.as_ref();
+        let left = more.map_or(Reset::NOTHING, |more| more.left.reset());
+        let unknown = under_way || more.is_some_and(|more| more.texts.is_coming());
+        left.with(Reset::EVERYTHING, unknown)
     }
 
     /// The server was reset.
     pub(super) fn on_reset(&mut self) {
         if let Some(more) = &mut self.more {
             more.left = Left::default();
-        }
-    }
-}
-
-impl More {
-    fn is_empty(&self) -> bool {
-        self.statements.is_empty()
-            && self.former.is_empty()
-            && self.portals.is_empty()
-            && self.coming.is_none()
-            && self.told.is_empty()
-            && self.former_values.is_empty()
-            && !self.too_many
-            && self.left.is_empty()
-    }
-
-    fn begin(&mut self, text: &[u8], name: Option<Box<[u8]>>) {
-        let mut scan = Scan::default();
-        scan.feed(text);
-        self.coming = Some((scan, name));
-    }
-
-    fn on_piece(&mut self, piece: &[u8], last: bool, flights: &mut VecDeque<Flight>) {
-        let Some((scan, _)) = &mut self.coming else {
-            return;
-        };
-        scan.feed(piece);
-        if !last {
-            return;
-        }
-        let Some((scan, name)) = self.coming.take() else {
-            return;
-        };
-        let found = scan.finish();
-        match name {
-            Some(name) => self.put(&name, found),
-            None => {
-                if let Some(Flight::Query(query, _)) = flights.back_mut() {
-                    *query = found.map(Arc::new);
-                }
-            }
-        }
-    }
-
-    /// A name stands for something else, if the server takes it.
-    fn put(&mut self, name: &[u8], found: Option<Found>) {
-        let before = match found {
-            Some(_) if self.statements.len() >= MOST && !self.statements.contains_key(name) => {
-                self.too_many = true;
-                None
-            }
-            Some(found) => self.statements.insert(name.into(), Arc::new(found)),
-            None => self.statements.remove(name),
-        };
-        self.former
-            .extend(before.map(|before| (name.into(), before)));
-        if self.former.len() > FORMER {
-            self.doubt_names();
-        }
-    }
-
-    /// Some Parses were not taken: names may stand for what they did, or for what they were given.
-    fn doubt_names(&mut self) {
-        for (name, before) in self.former.drain(..) {
-            let now = self.statements.get(&name);
-            let either = either(&before, now.map(Arc::as_ref));
-            self.statements.insert(name, Arc::new(either));
-        }
-    }
-
-    fn on_bind(&mut self, body: &[u8]) {
-        if self.statements.is_empty() && self.portals.is_empty() {
-            return;
-        }
-        let Some((portal, rest)) = cstr(body) else {
-            return;
-        };
-        let (name, parameters) = cstr(rest).unwrap_or((rest, &[]));
-        match self.statements.get(name) {
-            Some(found) => {
-                let mut hasher = DefaultHasher::new();
-                parameters.hash(&mut hasher);
-                let bound = Bound::of(found.clone(), hasher.finish());
-                if self.portals.len() >= MOST {
-                    self.portals.clear();
-                    self.too_many = true;
-                }
-                self.portals.insert(portal.into(), bound);
-            }
-            None => drop(self.portals.remove(portal)),
-        }
-    }
-}
-
-impl Bound {
-    fn of(found: Arc<Found>, parameters: u64) -> Self {
-        Self {
-            found,
-            parameters,
-            restored: false,
-            begun: false,
         }
     }
 }
@@ -597,83 +440,6 @@ impl Left {
         }
         let mut several = found.statements.iter();
         several.any(|one| is_understood(tag, Some(&one.action)))
-    }
-}
-
-/// What a name stands for that may be the one or the other.
-fn either(before: &Found, now: Option<&Found>) -> Found {
-    let mut both = before.clone();
-    // Two at least, so that none is taken for what was run.
-    let other = Statement {
-        action: Action::Other,
-        calls: Vec::new(),
-        temporary_path: false,
-    };
-    let now_too = now.map_or(&[][..], |now| &now.statements);
-    for statement in now_too.iter().chain([&other]) {
-        if !both.statements.contains(statement) {
-            both.statements.push(statement.clone());
-        }
-    }
-    both.backslash |= now.is_some_and(|now| now.backslash);
-    both.trailing |= now.is_some_and(|now| now.trailing);
-    if both.statements.len() > CANDIDATES {
-        let unknown = Statement {
-            calls: vec![Call::Later],
-            ..other.clone()
-        };
-        both.statements = vec![unknown, other];
-    }
-    both
-}
-
-/// Whether the server may have read a text in another way.
-fn is_ambiguous(found: &Found, reported: &Parameters) -> bool {
-    found.backslash && reported.get("standard_conforming_strings") == Some("off")
-        || found.trailing
-            && reported
-                .get("client_encoding")
-                .is_some_and(|encoding| TRAILING_BACKSLASH.contains(&encoding))
-}
-
-/// Command tags of which nothing is left, whatever the text.
-fn leaves_nothing(tag: &[u8]) -> bool {
-    let word = tag.split(|byte| *byte == b' ').next().unwrap_or_default();
-    matches!(
-        word,
-        b"SELECT" | b"INSERT" | b"UPDATE" | b"DELETE" | b"MERGE" | b"COPY" | b"BEGIN" | b"SHOW"
-    )
-}
-
-/// Whether a command with this tag left what its text says and nothing else. A tag that is not known is not understood,
-/// nor is one that leaves something, of which no text was seen.
-fn is_understood(tag: &[u8], action: Option<&Action>) -> bool {
-    let word = tag.split(|byte| *byte == b' ').next().unwrap_or_default();
-    match word {
-        b"SET" => {
-            tag == b"SET CONSTRAINTS"
-                || matches!(
-                    action,
-                    Some(
-                        Action::Set(_)
-                            | Action::SetLocal
-                            | Action::SetCharacteristics
-                            | Action::NoRole
-                            | Action::Reset(_)
-                    )
-                )
-        }
-        b"LISTEN" => matches!(action, Some(Action::Listen(_))),
-        b"LOAD" => matches!(action, Some(Action::Load)),
-        b"PREPARE" => tag == b"PREPARE TRANSACTION" || matches!(action, Some(Action::Prepare(_))),
-        // The text says nothing where there is nothing to say: a cursor without HOLD, a table, a block.
-        b"DECLARE" | b"CREATE" | b"DO" | b"ALTER" | b"ANALYZE" | b"CALL" | b"CHECKPOINT"
-        | b"CLOSE" | b"CLUSTER" | b"COMMENT" | b"COMMIT" | b"DEALLOCATE" | b"DISCARD" | b"DROP"
-        | b"EXPLAIN" | b"FETCH" | b"GRANT" | b"IMPORT" | b"LOCK" | b"MOVE" | b"NOTIFY"
-        | b"REASSIGN" | b"REFRESH" | b"REINDEX" | b"RELEASE" | b"RESET" | b"REVOKE"
-        | b"ROLLBACK" | b"SAVEPOINT" | b"SECURITY" | b"START" | b"TRUNCATE" | b"UNLISTEN"
-        | b"VACUUM" => true,
-        _ => leaves_nothing(tag),
     }
 }
 

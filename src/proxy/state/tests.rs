@@ -257,35 +257,14 @@ fn a_statement_counts_with_its_first_rows_and_once() {
 }
 
 #[test]
-fn names_are_doubted_without_end_in_bounded_space() {
+fn what_a_name_of_too_many_does_is_never_known() {
     let mut state = State::default();
-    for number in 0..1_000 {
-        state.on_parse(b"", format!("SET a{number} = 1").as_bytes(), true);
-        state.on_failed(Ended::Other(0));
-        state.on_ready(TxStatus::Idle, false, true);
+    for number in 0..=2_000 {
+        state.on_parse(format!("s{number}").as_bytes(), b"LISTEN a", true);
     }
-    let more = state.more.as_ref().unwrap();
-    assert!(more.statements[&b""[..]].statements.len() <= CANDIDATES);
-    bind(&mut state, "", "");
-    execute(&mut state, "");
-    done(&mut state, "SET");
-    assert!(left(&state).contains(&"command"));
-}
-
-#[test]
-fn a_client_of_too_many_names_is_not_known() {
-    let mut state = State::default();
-    for number in 0..=MOST {
-        state.on_parse(number.to_string().as_bytes(), b"LISTEN a", true);
-        // Never quiet.
-        state.on_parse(b"again", b"LISTEN b", true);
-        state.on_ready(TxStatus::Idle, false, false);
-    }
-    let more = state.more.as_ref().unwrap();
-    assert!(more.statements.len() <= MOST && more.former.len() <= FORMER);
     query(&mut state, "DISCARD ALL");
     done(&mut state, "DISCARD ALL");
-    assert_eq!(left(&state), ["command"], "what it executes may be any");
+    assert_eq!(left(&state), ["command"]);
 }
 
 #[test]
@@ -303,6 +282,16 @@ fn half_of_a_character_is_no_backslash() {
         state.on_done(Some(b"SELECT 1"), &reported);
         assert_eq!(left(&state).len(), expected);
     }
+}
+
+#[test]
+fn what_is_under_way_may_leave_anything() {
+    let mut state = State::default();
+    query(&mut state, "SET work_mem = 1");
+    assert_eq!(state.reset(), Reset::EVERYTHING);
+    done(&mut state, "SET");
+    state.on_ready(TxStatus::Idle, true, true);
+    assert_eq!(state.reset(), Reset::PARAMETERS);
 }
 
 #[test]
