@@ -131,6 +131,7 @@ impl Traffic {
         if self.must_wait_for_defaults(request) {
             return Noted::Wait;
         }
+        self.give_back_due(request, header, now, server);
         let bytes = &self.from_client.bytes()[self.to_server..];
         let body = &bytes[HEADER..header.total.min(bytes.len())];
         let owed = match request {
@@ -171,6 +172,7 @@ impl Traffic {
             Request::Sync => {
                 self.unnamed.on_sync();
                 self.names.on_sync();
+                self.state.on_sync();
                 Owed::Sync
             }
             Request::FunctionCall => {

@@ -83,6 +83,29 @@ impl Traffic {
             return Noted::AsItIs;
         }
         self.to_server += header.total;
+        self.give_back_within(statements, now, server);
+        Noted::Rewritten(0)
+    }
+
+    /// What is due before the client's next message is sent before it.
+    #[inline]
+    pub(super) fn give_back_due(
+        &mut self,
+        request: Request,
+        header: Header,
+        now: Instant,
+        server: &mut Server,
+    ) {
+        let bytes = &self.from_client.bytes()[self.to_server..];
+        let body = &bytes[HEADER..header.total.min(bytes.len())];
+        let statements = self.state.due(request, body, server);
+        if !statements.is_empty() {
+            self.give_back_within(statements, now, server);
+        }
+    }
+
+    /// Runs these within the client's batch, behind what is marked.
+    fn give_back_within(&mut self, statements: Vec<String>, now: Instant, server: &mut Server) {
         self.gather();
         for statement in statements {
             let number = server.copies().scratch();
@@ -92,7 +115,6 @@ impl Traffic {
             write_batch(&mut self.ahead, &name, &statement);
             self.pipeline.on_client(Owed::OwnBatch(2), now);
         }
-        Noted::Rewritten(0)
     }
 
     /// Whether the ParameterStatus at the mark tells of a value that is the server's and not for long, or one that the

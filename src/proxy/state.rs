@@ -9,13 +9,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::left::{Defaulted, Left};
+use super::phase::Request;
 use super::pins::{Pins, STATE};
 use crate::backend::{Parameters, Reset, Server, TxStatus};
 use crate::cluster::Base;
 use crate::metrics::PoolMetrics;
 use crate::pgwire::cstr;
 use crate::sql::{Action, Found, Statement, classify};
-use tags::{is_ambiguous, is_understood, leaves_nothing};
+use tags::{fits, is_ambiguous, is_understood, leaves_nothing};
 use texts::{Bound, Texts};
 use withheld::Withheld;
 
@@ -34,6 +35,8 @@ pub(super) struct State {
     flights: VecDeque<Flight>,
     /// Some of them say something, or did since there were none.
     telling: bool,
+    /// DISCARD ALL was sent, and neither the Sync behind it nor anything that runs with the values it takes away.
+    due: bool,
     /// An error came since the last ReadyForQuery.
     failed: bool,
     /// Only of a session that has said something that counts.
@@ -153,8 +156,9 @@ impl State {
         self.flights.push_back(Flight::Execute(bound));
     }
 
-    /// The statement that gives parameters the client's own values, behind the Execute that was sent last and is going to
-    /// give them the server's. Whoever asks sends it.
+    /// The statements that give parameters the client's own values, behind the Execute that was sent last and is going to
+    /// give them the server's. Whoever asks sends them. DISCARD ALL is committed at once, so that another may follow it, and
+    /// would not behind one of ours: what it takes away is due before something else.
     pub(super) fn restoring_behind(&mut self, server: &Server) -> Vec<String> {
         let (Some(Flight::Execute(Some(bound))), Some(login)) =
             (self.flights.back_mut(), &self.login)
@@ -164,11 +168,51 @@ impl State {
         let [statement] = bound.found.statements.as_slice() else {
             return Vec::new();
         };
+        if statement.action == Action::DiscardAll {
+            self.due = true;
+            return Vec::new();
+        }
         let Some(defaulted) = Defaulted::by(&statement.action) else {
             return Vec::new();
         };
         bound.restored = true;
         login.restoring(server.initial_parameters(), |name| defaulted.has(name))
+    }
+
+    /// The statements that are due before a message.
+    #[inline]
+    pub(super) fn due(&mut self, request: Request, body: &[u8], server: &Server) -> Vec<String> {
+        if !self.due || self.may_go_before(request, body) {
+            return Vec::new();
+        }
+        self.due = false;
+        let login = self.login.as_ref();
+        login.map_or_else(Vec::new, |login| {
+            login.restoring(server.initial_parameters(), |_| true)
+        })
+    }
+
+    fn may_go_before(&self, request: Request, body: &[u8]) -> bool {
+        let texts = self.more.as_ref().map(|more| &more.texts);
+        let (first, rest) = cstr(body).unwrap_or((body, &[]));
+        let found = match request {
+            Request::Parse => classify(cstr(rest).map_or(rest, |(text, _)| text)).map(Arc::new),
+            Request::Bind => {
+                let name = cstr(rest).map_or(rest, |(name, _)| name);
+                texts.and_then(|texts| texts.statement(name))
+            }
+            Request::Execute => texts.and_then(|texts| texts.portal(first)),
+            Request::Query | Request::FunctionCall => return false,
+            _ => return true,
+        };
+        let discards = |found: Arc<Found>| matches!(found.statements.as_slice(), [one] if one.action == Action::DiscardAll);
+        found.is_some_and(discards)
+    }
+
+    /// A Sync is sent.
+    #[inline]
+    pub(super) fn on_sync(&mut self) {
+        self.due = false;
     }
 
     /// A FunctionCall is sent: what it does cannot be seen.
@@ -234,7 +278,10 @@ impl State {
             let one = match (at, found.statements.as_slice()) {
                 (Some(at), statements) => statements.get(*at),
                 (None, [statement]) => Some(statement),
-                (None, _) => None,
+                (None, statements) => {
+                    let mut fitting = statements.iter().filter(|one| fits(tag, &one.action));
+                    fitting.next().filter(|_| fitting.next().is_none())
+                }
             };
             match one {
                 Some(statement) => {
@@ -431,9 +478,10 @@ impl Left {
         login: Option<&Base>,
     ) -> bool {
         let tracked = |name: &str| login.is_some_and(|login| login.tracks(name));
-        for statement in &found.statements {
+        let fitting = found.statements.iter();
+        for statement in fitting.filter(|one| fits(tag, &one.action)) {
             self.on_maybe(statement, parameters, tracked);
-            if Defaulted::by(&statement.action).is_some() && matches!(tag, b"SET" | b"RESET") {
+            if Defaulted::by(&statement.action).is_some() {
                 // Which parameters have whose values is not known any more.
                 self.on_unknown();
             }

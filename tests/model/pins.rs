@@ -49,6 +49,8 @@ pub(crate) enum Leaves {
     Deallocate,
     /// DISCARD of any kind.
     Discard,
+    /// A library.
+    Library,
     /// A FunctionCall message.
     Call,
     /// A login with parameters that are not reported.
@@ -89,6 +91,7 @@ pub(crate) const PINS: &[(Leaves, Pin)] = &[
     (Leaves::Prepare, Pin::ToTheEnd),
     (Leaves::Deallocate, Pin::Never),
     (Leaves::Discard, Pin::Never),
+    (Leaves::Library, Pin::ToTheEnd),
     (Leaves::Call, Pin::ToTheEnd),
     (Leaves::Startup, Pin::Never),
 ];

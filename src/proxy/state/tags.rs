@@ -63,3 +63,32 @@ pub(super) fn is_understood(tag: &[u8], action: Option<&Action>) -> bool {
         _ => leaves_nothing(tag),
     }
 }
+
+/// Whether a statement that does this may be what was answered with this tag.
+pub(super) fn fits(tag: &[u8], action: &Action) -> bool {
+    let word = tag.split(|byte| *byte == b' ').next().unwrap_or_default();
+    match action {
+        Action::Other => is_understood(tag, Some(action)),
+        Action::Set(_) | Action::SetLocal | Action::SetCharacteristics | Action::NoRole => {
+            word == b"SET"
+        }
+        Action::Reset(_) => matches!(word, b"SET" | b"RESET"),
+        Action::ResetAll => word == b"RESET",
+        Action::Listen(_) => word == b"LISTEN",
+        Action::Unlisten(_) => word == b"UNLISTEN",
+        Action::Temporary(_) | Action::Create => {
+            matches!(word, b"CREATE" | b"SELECT" | b"EXPLAIN")
+        }
+        Action::DropTables(_) => word == b"DROP",
+        Action::HoldCursor(_) => word == b"DECLARE",
+        Action::Close(_) => word == b"CLOSE",
+        Action::Prepare(_) => word == b"PREPARE",
+        Action::Deallocate(_) => word == b"DEALLOCATE",
+        Action::Load => word == b"LOAD",
+        Action::DiscardAll | Action::DiscardTemporary => word == b"DISCARD",
+        Action::Savepoint(_) => word == b"SAVEPOINT",
+        Action::Release(_) => word == b"RELEASE",
+        Action::RollbackTo(_) => word == b"ROLLBACK",
+        Action::Do { .. } => word == b"DO",
+    }
+}

@@ -60,6 +60,16 @@ impl Texts {
         self.coming.is_some()
     }
 
+    /// What a statement does.
+    pub(super) fn statement(&self, name: &[u8]) -> Option<Arc<Found>> {
+        self.statements.get(name).cloned()
+    }
+
+    /// What a portal runs.
+    pub(super) fn portal(&self, name: &[u8]) -> Option<Arc<Found>> {
+        self.portals.get(name).map(|bound| bound.found.clone())
+    }
+
     /// The portal is run.
     pub(super) fn on_execute(&mut self, portal: &[u8]) -> Option<Bound> {
         let bound = self.portals.get_mut(portal)?;
