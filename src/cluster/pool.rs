@@ -56,6 +56,14 @@ impl CheckoutFailure {
             CheckoutFailure::Checkout(_) => None,
         }
     }
+
+    /// Whether the limit over all pools left no room in time.
+    pub fn no_room(&self) -> bool {
+        matches!(
+            self,
+            CheckoutFailure::Checkout(CheckoutError::NoRoom { .. })
+        )
+    }
 }
 
 impl ClientError for CheckoutFailure {

@@ -369,7 +369,7 @@ pub static ROWS: &[Row] = &[
         "connections",
         restart,
         [],
-        "How many connections to PostgreSQL all clients' pools may have together. A pool that needs one more has an idle one of \
+        "How many connections to PostgreSQL all clients' pools may have together, replication connections included. A pool that needs one more has an idle one of \
          another pool closed, or waits its turn, for pool.timeout in all. 0 means no limit but each pool's own."
     ),
     row!(

@@ -19,6 +19,7 @@ use crate::cluster::{Base, CheckoutFailure, PoolHandle, RouteError};
 use crate::error::{Class, ClientError};
 use crate::metrics::{Limit, LoginOutcome, PinReason};
 use crate::pgwire::{CancelKey, Replies, ServerMessage, Severity, StartupParameters};
+use crate::pool::Outside;
 use crate::tls::Stream;
 
 /// What a login came to.
@@ -196,7 +197,7 @@ struct Admitted {
 
 enum Kind {
     Session(Arc<Base>, Option<Lease>),
-    Replication(Box<crate::backend::Server>),
+    Replication(Box<crate::backend::Server>, Outside),
 }
 
 /// Why a client does not come in.
@@ -256,7 +257,12 @@ async fn admit(
     let kind = enter(shared, &pool, parameters).await;
     match &kind {
         Ok(_) => entering.succeeded(),
-        Err(error) => entering.failed(error.server_error()),
+        Err(error) => {
+            if matches!(error, LoginError::Checkout(failure) if failure.no_room()) {
+                shared.metrics.limit_rejected(Limit::Servers);
+            }
+            entering.failed(error.server_error());
+        }
     }
     Ok(Admitted {
         kind: kind?,
@@ -271,8 +277,9 @@ async fn enter(
     parameters: &StartupParameters,
 ) -> Result<Kind, LoginError> {
     if replication::is_wanted(parameters) {
+        let room = pool.pool.outside().await.map_err(CheckoutFailure::from)?;
         let server = replication::connect(pool, parameters).await?;
-        return Ok(Kind::Replication(Box::new(server)));
+        return Ok(Kind::Replication(Box::new(server), room));
     }
     let (base, held) = first_lease(shared, pool, parameters).await?;
     Ok(Kind::Session(base, held))
@@ -323,7 +330,7 @@ async fn greet(
             .as_ref()
             .filter(|_| shared.settings.mode == PoolMode::Session)
             .map(|lease| lease.server_ref()),
-        Kind::Replication(server) => Some(&**server),
+        Kind::Replication(server, _) => Some(&**server),
     };
     let process_id = own_server.map(Server::process_id);
     let registered = shared.controls.register(minor, process_id);
@@ -332,7 +339,7 @@ async fn greet(
     replies.pass(own_server.map(Server::start_notices).unwrap_or_default());
     let reported: Vec<(String, String)> = match &kind {
         Kind::Session(base, _) => base.reported().to_vec(),
-        Kind::Replication(server) => server
+        Kind::Replication(server, _) => server
             .parameters()
             .iter()
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -381,14 +388,17 @@ async fn greet(
             }
             Outcome::Session(Box::new(session), held)
         }
-        Kind::Replication(server) => Outcome::Replication(Box::new(replication::Replication {
-            client: stream,
-            server: *server,
-            shared: shared.clone(),
-            registered,
-            _registration: registration,
-            _pin: pool.metrics.pinned(PinReason::Replication),
-        })),
+        Kind::Replication(server, room) => {
+            Outcome::Replication(Box::new(replication::Replication {
+                client: stream,
+                server: *server,
+                shared: shared.clone(),
+                registered,
+                _registration: registration,
+                _pin: pool.metrics.pinned(PinReason::Replication),
+                _room: room,
+            }))
+        }
     })
 }
 

@@ -251,10 +251,7 @@ impl Session {
                 Some(Err(()))
             }
             Waited::Failed(error) => {
-                if matches!(
-                    error,
-                    CheckoutFailure::Checkout(CheckoutError::NoRoom { .. })
-                ) {
+                if error.no_room() {
                     self.context.metrics.limit_rejected(Limit::Servers);
                 }
                 self.refuse(error.class(), error.sqlstate(), &error.client_message())

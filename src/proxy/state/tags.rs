@@ -68,10 +68,16 @@ pub(super) fn is_understood(tag: &[u8], action: Option<&Action>) -> bool {
 pub(super) fn fits(tag: &[u8], action: &Action) -> bool {
     let word = tag.split(|byte| *byte == b' ').next().unwrap_or_default();
     match action {
-        Action::Other => is_understood(tag, Some(action)),
-        Action::Set(_) | Action::SetLocal | Action::SetCharacteristics | Action::NoRole => {
-            word == b"SET"
+        // What these words do is always told by the text.
+        Action::Other => {
+            let told = matches!(
+                word,
+                b"RESET" | b"UNLISTEN" | b"CLOSE" | b"DEALLOCATE" | b"SAVEPOINT" | b"RELEASE"
+            );
+            !told && tag != b"DISCARD ALL" && is_understood(tag, Some(action))
         }
+        Action::SetLocal => matches!(word, b"SET" | b"RESET"),
+        Action::Set(_) | Action::SetCharacteristics | Action::NoRole => word == b"SET",
         Action::Reset(_) => matches!(word, b"SET" | b"RESET"),
         Action::ResetAll => word == b"RESET",
         Action::Listen(_) => word == b"LISTEN",

@@ -127,6 +127,21 @@ fn a_name_that_may_stand_for_either_counts_for_both() {
 }
 
 #[test]
+fn the_tag_tells_which_of_several_was_run() {
+    let mut state = State::default();
+    state.on_parse(b"s", b"RESET ALL", true);
+    // The name is taken.
+    state.on_parse(b"s", b"SET work_mem = 1", true);
+    state.on_failed(Ended::Other(0));
+    state.on_ready(TxStatus::Idle, false, true);
+    bind(&mut state, "", "s");
+    execute(&mut state, "");
+    done(&mut state, "RESET");
+    assert!(left(&state).is_empty());
+    assert!(state.is_defaulting(), "its defaults are known to be there");
+}
+
+#[test]
 fn a_text_that_comes_in_pieces_counts_as_a_whole() {
     let mut state = State::default();
     state.on_query(b"SELECT 'long", false);
