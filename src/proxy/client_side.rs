@@ -19,7 +19,7 @@ use super::unnamed::KEEP_AT_MOST;
 use crate::backend::Server;
 use crate::metrics::{PinReason, PoolMetrics};
 use crate::pgwire::{HEADER, Header, cstr, frontend};
-use crate::sql::{StateScan, StateWord, deallocated, may_deallocate, state_word};
+use crate::sql::{deallocated, may_deallocate};
 
 /// How far a look came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Traffic {
             if !self.pipeline.has_room() {
                 return Ok(self.held());
             }
-            if self.client_body > 0 && !self.pass_body(metrics) {
+            if self.client_body > 0 && !self.pass_body() {
                 break;
             }
             let bytes = &self.from_client.bytes()[self.to_server..];
@@ -105,19 +105,13 @@ impl Traffic {
     }
 
     /// Marks more of a message that passes in pieces; false when the rest is still to come.
-    fn pass_body(&mut self, metrics: &Arc<PoolMetrics>) -> bool {
+    fn pass_body(&mut self) -> bool {
         let bytes = &self.from_client.bytes()[self.to_server..];
         let there = self.client_body.min(bytes.len());
-        if let Some(scan) = &mut self.text
-            && let Some(word) = scan.feed(&bytes[..there])
-        {
-            self.pins.pin(reason(word), metrics);
-        }
+        let last = there == self.client_body;
+        self.state.on_piece(&bytes[..there], last);
         self.to_server += there;
         self.client_body -= there;
-        if self.client_body == 0 {
-            self.text = None;
-        }
         self.client_body == 0
     }
 
@@ -134,10 +128,20 @@ impl Traffic {
             // The server does not look at it.
             return Noted::AsItIs;
         }
+        if self.must_wait_for_defaults(request) {
+            return Noted::Wait;
+        }
+        self.give_back_due(request, header, now, server);
         let bytes = &self.from_client.bytes()[self.to_server..];
         let body = &bytes[HEADER..header.total.min(bytes.len())];
         let owed = match request {
             Request::Query => {
+                let drops = deallocated(body);
+                if drops.is_some() && self.must_be_alone() {
+                    return Noted::Wait;
+                }
+                let bytes = &self.from_client.bytes()[self.to_server..];
+                let body = &bytes[HEADER..header.total.min(bytes.len())];
                 if let Some(database) = databases::vacated(body) {
                     // One at a time: the one before is sent first.
                     if self.vacates.is_some() {
@@ -146,27 +150,33 @@ impl Traffic {
                     self.vacates = Some(database);
                 }
                 let whole = header.total <= bytes.len();
-                look_at_text(body, whole, &mut self.text, &mut self.pins, metrics);
-                if let Some(name) = deallocated(body) {
-                    if self.must_be_alone() {
-                        return Noted::Wait;
-                    }
+                self.state.on_query(body, whole);
+                if let Some(name) = drops {
                     return self.deallocate(name, header, now, server.copies());
                 }
                 Owed::Query
             }
             Request::Parse => return self.note_parse(header, now, metrics, server),
             Request::Bind | Request::Describe | Request::Close => {
+                match request {
+                    Request::Bind => self.state.on_bind(body),
+                    Request::Close => self.state.on_close(body),
+                    _ => {}
+                }
                 return self.note_use(request, header, now, server);
             }
-            Request::Execute => Owed::Execute,
+            Request::Execute => {
+                self.state.on_execute(body);
+                return self.note_execute(header, now, server);
+            }
             Request::Sync => {
                 self.unnamed.on_sync();
                 self.names.on_sync();
+                self.state.on_sync();
                 Owed::Sync
             }
             Request::FunctionCall => {
-                self.pins.pin(PinReason::FunctionCall, metrics);
+                self.state.on_function_call();
                 Owed::FunctionCall
             }
             Request::CopyEnd => Owed::CopyEnd,
@@ -209,7 +219,12 @@ impl Traffic {
         let bytes = &self.from_client.bytes()[self.to_server..];
         let body = &bytes[HEADER..header.total.min(bytes.len())];
         let (name, asked) = cstr(body).unwrap_or((body, &[]));
-        look_at_text(body, whole, &mut self.text, &mut self.pins, metrics);
+        let text = if whole {
+            cstr(asked).map_or(asked, |(text, _)| text)
+        } else {
+            asked
+        };
+        self.state.on_parse(name, text, whole);
         if name.is_empty() {
             // One that is too long to be kept stays where it is, and the session with it.
             let kept = if whole && header.total <= KEEP_AT_MOST {
@@ -297,31 +312,6 @@ fn looked_into(request: Request) -> bool {
         request,
         Request::Query | Request::Parse | Request::Bind | Request::Describe | Request::Close
     )
-}
-
-fn look_at_text(
-    body: &[u8],
-    whole: bool,
-    scan: &mut Option<StateScan>,
-    pins: &mut super::pins::Pins,
-    metrics: &Arc<PoolMetrics>,
-) {
-    let word = if whole {
-        state_word(body)
-    } else {
-        scan.insert(StateScan::default()).feed(body)
-    };
-    if let Some(word) = word {
-        pins.pin(reason(word), metrics);
-    }
-}
-
-fn reason(word: StateWord) -> PinReason {
-    match word {
-        StateWord::SetConfig => PinReason::SetConfig,
-        StateWord::AdvisoryLock => PinReason::AdvisoryLock,
-        StateWord::IntoTemp => PinReason::TemporaryTable,
-    }
 }
 
 impl Traffic {

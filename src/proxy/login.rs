@@ -291,9 +291,9 @@ async fn first_lease(
     parameters: &StartupParameters,
 ) -> Result<(Arc<Base>, Option<Lease>), CheckoutFailure> {
     let limit = shared.settings.reset_timeout;
-    let (base, held) = pool.base(parameters, limit).await?;
-    if held.is_some() || shared.settings.mode == PoolMode::Transaction {
-        return Ok((base, held));
+    let base = pool.base(parameters, limit).await?;
+    if shared.settings.mode == PoolMode::Transaction {
+        return Ok((base, None));
     }
     let mut lease = pool.checkout().await?;
     pool.align(&base, &mut lease, limit).await?;
@@ -374,6 +374,7 @@ async fn greet(
                 asked: Instant::now(),
             };
             session.traffic.message_limit = shared.settings.limits.message;
+            session.watch_state();
             session
                 .registered
                 .control
@@ -384,12 +385,6 @@ async fn greet(
                     .traffic
                     .pins
                     .pin(PinReason::SessionMode, &session.pool.metrics);
-            }
-            if session.base.leaves_state() {
-                session
-                    .traffic
-                    .pins
-                    .pin(PinReason::StartupParameter, &session.pool.metrics);
             }
             Outcome::Session(Box::new(session), held)
         }

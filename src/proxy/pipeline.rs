@@ -57,6 +57,10 @@ pub(super) enum Owed {
     Execute,
     /// Query; any number of statements, then ReadyForQuery.
     Query,
+    /// A Query of ours, behind an answer whose ReadyForQuery the client gets when this is answered.
+    OwnQuery,
+    /// Parse, Bind, Execute and two Closes of ours, of which so many Closes are not answered.
+    OwnBatch(u8),
     /// FunctionCall, then ReadyForQuery.
     FunctionCall,
     /// Sync; ReadyForQuery.
@@ -69,7 +73,10 @@ impl Owed {
     /// Whether its answer ends with ReadyForQuery.
     #[inline]
     fn ends_ready(self) -> bool {
-        matches!(self, Owed::Query | Owed::Sync | Owed::FunctionCall)
+        matches!(
+            self,
+            Owed::Query | Owed::Sync | Owed::FunctionCall | Owed::OwnQuery
+        )
     }
 }
 
@@ -104,6 +111,10 @@ pub(super) enum Reply {
     StatementDone(Instant),
     /// A statement failed.
     StatementFailed(Failure),
+    /// A Query of ours failed.
+    OwnFailed,
+    /// A Query of ours is answered.
+    OwnReady,
     /// The server asks for COPY data.
     CopyIn,
     /// ReadyForQuery that ends the answer to a message.
@@ -130,6 +141,12 @@ pub(super) struct Failure {
     pub(super) dropped_names: usize,
     /// Shared statements that were to be described and were not.
     pub(super) dropped_copies: usize,
+    /// Queries and Executes that the server never looked at, the failed one included.
+    pub(super) dropped_statements: usize,
+    /// What failed is an Execute.
+    pub(super) executing: bool,
+    /// What failed is a Query.
+    pub(super) simple: bool,
     /// Closes of shared statements that the server never looked at.
     pub(super) dropped_copy_closes: usize,
     /// What failed was to fail, because the statement is not what the client knows any more.
@@ -261,7 +278,7 @@ impl Pipeline {
                 }
             }
             _ if self.skipping => return false,
-            Owed::Query | Owed::FunctionCall => self.unsynced = false,
+            Owed::Query | Owed::FunctionCall | Owed::OwnQuery => self.unsynced = false,
             _ => self.unsynced = true,
         }
         self.push(message, sent);
@@ -272,6 +289,21 @@ impl Pipeline {
     /// here: the connection is over.
     #[inline]
     pub(super) fn on_server(&mut self, message: u8) -> Reply {
+        match self.owed.front_mut() {
+            Some((Owed::OwnQuery, _)) => return self.own_answered(message),
+            Some((Owed::OwnBatch(closes), _)) if !matches!(message, tag::ERROR) => {
+                *closes -= u8::from(message == tag::CLOSE_COMPLETE);
+                let over = *closes == 0;
+                if matches!(message, tag::NOTIFICATION | tag::PARAMETER_STATUS) {
+                    return Reply::Pass;
+                }
+                if over {
+                    self.pop();
+                }
+                return Reply::Swallow;
+            }
+            _ => {}
+        }
         match message {
             tag::DATA_ROW | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_OUT | tag::COPY_BOTH => {
                 Reply::Pass
@@ -301,6 +333,19 @@ impl Pipeline {
             tag::ERROR => self.failed(),
             tag::READY_FOR_QUERY => self.ready(),
             _ => Reply::Unexpected,
+        }
+    }
+
+    /// A message came while a Query of ours is answered. What it says of its own is not the client's.
+    fn own_answered(&mut self, message: u8) -> Reply {
+        match message {
+            tag::NOTIFICATION | tag::PARAMETER_STATUS => Reply::Pass,
+            tag::READY_FOR_QUERY => {
+                self.pop();
+                Reply::OwnReady
+            }
+            tag::ERROR => Reply::OwnFailed,
+            _ => Reply::Swallow,
         }
     }
 
@@ -418,6 +463,8 @@ impl Pipeline {
                 Some(Owed::DescribeStale) => Some(Stale::Describe),
                 _ => None,
             },
+            executing: head == Some(Owed::Execute),
+            simple: head == Some(Owed::Query),
             naming: matches!(head, Some(Owed::ParseNamed | Owed::ParseShared)),
             number: self.taken + 1,
             ..Failure::default()
@@ -443,6 +490,7 @@ impl Pipeline {
                 }
                 Owed::DescribeCopy => failure.dropped_copies += 1,
                 Owed::CloseCopy => failure.dropped_copy_closes += 1,
+                Owed::Execute | Owed::Query => failure.dropped_statements += 1,
                 _ => {}
             }
             self.pop();

@@ -312,12 +312,15 @@ impl Session {
                 Some(Ok(lease))
             }
             Err(error) => {
-                lease.broken();
-                self.refuse(
-                    Class::ServerLost,
-                    Class::ServerLost.sqlstate(),
-                    &crate::error::chain(&error),
-                )
+                let error = CheckoutFailure::from(error);
+                match &error {
+                    CheckoutFailure::Base(error) if error.is_refusal() => {
+                        lease.server().mark_idle();
+                        lease.give_back();
+                    }
+                    _ => lease.broken(),
+                }
+                self.refuse(error.class(), error.sqlstate(), &error.client_message())
             }
         }
     }

@@ -123,7 +123,7 @@ async fn what_is_owed_to_someone_who_left_is_passed_over_without_holding_it() {
         ready_owed: 2,
         sync_missing: false,
         open_transaction: lease::OpenTransaction::Rollback,
-        reset: false,
+        reset: Reset::NOTHING,
     };
     let long = 8 * 1024 * 1024;
     let talk = tokio::spawn(async move {
