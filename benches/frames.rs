@@ -10,7 +10,7 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
 use poolwatch::pgwire::{Header, Inbox, backend};
-use poolwatch::sql::state_word;
+use poolwatch::sql::classify;
 
 /// One message as a server sends it.
 fn message(tag: u8, body: &[u8]) -> Vec<u8> {
@@ -108,10 +108,10 @@ fn look_for_state(c: &mut Criterion) {
             format!("INSERT INTO notes VALUES ('{prose}')"),
         ),
     ] {
-        assert_eq!(state_word(text.as_bytes()), None, "{name}");
+        assert_eq!(classify(text.as_bytes()), None, "{name}");
         group.throughput(Throughput::Bytes(text.len() as u64));
         group.bench_function(name, |bencher| {
-            bencher.iter(|| state_word(black_box(text.as_bytes())));
+            bencher.iter(|| classify(black_box(text.as_bytes())));
         });
     }
     group.finish();

@@ -4,6 +4,8 @@
 //! takes it out of the table. A change of state is one atomic store, because it happens several times a query. The
 //! lock is taken when clients come and go and when somebody looks.
 
+mod pinned;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use parking_lot::Mutex;
 use crate::error::{Class, ClientError};
 pub use crate::metrics::ClientState;
 use crate::metrics::{Limit, Metrics, ProxyMetrics};
+pub use pinned::{Pin, PinPlace, Pinned, PinnedSession};
 
 /// Who a client is.
 #[derive(Debug, Clone)]

@@ -1,12 +1,15 @@
 //! Read-only views of the live parts, for everything that shows them: the JSON API now, the console later. A number has
 //! one origin, the part that owns it, and is fetched when somebody looks.
 
+/// Who keeps a server.
+pub use crate::clients::{Pin, PinnedSession};
 /// What a pool says of itself.
 pub use crate::pool::Status as PoolStatus;
 
 /// Where views come from.
 pub struct Status {
     pools: Box<dyn Fn() -> Vec<PoolView> + Send + Sync>,
+    pinned: Box<dyn Fn() -> Vec<PinnedSession> + Send + Sync>,
 }
 
 /// One pool, as it is at this moment.
@@ -31,7 +34,23 @@ impl Status {
     pub fn new(pools: impl Fn() -> Vec<PoolView> + Send + Sync + 'static) -> Self {
         Self {
             pools: Box::new(pools),
+            pinned: Box::new(Vec::new),
         }
+    }
+
+    /// And `pinned` the sessions that keep their servers, likewise.
+    #[must_use]
+    pub fn with_pinned(
+        mut self,
+        pinned: impl Fn() -> Vec<PinnedSession> + Send + Sync + 'static,
+    ) -> Self {
+        self.pinned = Box::new(pinned);
+        self
+    }
+
+    /// The sessions that keep their servers, those that came first in front.
+    pub fn pinned(&self) -> Vec<PinnedSession> {
+        (self.pinned)()
     }
 
     /// The pools, in no particular order.

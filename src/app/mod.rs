@@ -151,6 +151,7 @@ impl App {
 
     fn status(&self) -> Status {
         let (cluster, control) = (self.cluster.clone(), self.control.clone());
+        let pinned = self.proxy.pinned().clone();
         Status::new(move || {
             let mut pools: Vec<PoolView> = cluster
                 .pools()
@@ -167,6 +168,7 @@ impl App {
             pools.push(parts::control_view(&control));
             pools
         })
+        .with_pinned(move || pinned.snapshot())
     }
 
     fn probe(&self, metrics: &Metrics, latch: Latch) {

@@ -250,6 +250,7 @@ pub(super) fn proxy(settings: &Settings) -> proxy::Config {
             server: settings.pool.max_prepared_statements as usize,
             client: settings.pool.max_client_prepared_statements as usize,
         },
+        pinning: settings.pool.pinning,
         reset_always: settings.pool.server_reset == ServerReset::Always,
         limits: proxy::Limits {
             idle_client: settings.limits.idle_client,

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
 
-use super::{Server, ServerManager, TxStatus};
+use super::{Carried, Reset, Server, ServerManager, TxStatus};
 use crate::pgwire::{FrameError, Header, Inbox, backend, frontend};
 use crate::pool::{Checkout, CloseReason};
 
@@ -43,8 +43,8 @@ pub struct Remains {
     pub sync_missing: bool,
     /// What becomes of a transaction that is open.
     pub open_transaction: OpenTransaction,
-    /// Session state was left: reset it.
-    pub reset: bool,
+    /// What was left in the session.
+    pub reset: Reset,
 }
 
 /// Why a server could not be restored.
@@ -63,7 +63,7 @@ pub enum RestoreError {
     #[error("{statement} failed")]
     Statement {
         /// Which.
-        statement: &'static str,
+        statement: String,
         /// Why.
         #[source]
         source: super::QueryError,
@@ -71,6 +71,9 @@ pub enum RestoreError {
     /// A transaction is open, and the settings say to close the connection then.
     #[error("a transaction was left open")]
     InTransaction,
+    /// Something was left that no statement takes away.
+    #[error("the client left what cannot be taken away, as a library it loaded")]
+    Stays,
     /// The deadline passed.
     #[error("not clean within {0:?}")]
     Deadline(Duration),
@@ -145,6 +148,8 @@ async fn restore(server: &mut Server, mut remains: Remains) -> Result<(), Restor
     if remains.ready_owed > 0 {
         cancel_running(server).await;
         drain(server, &mut remains).await?;
+        // What was cancelled may have been ours, which gave back parameters.
+        server.doubt_parameters();
     }
     let rest = remains.inbox.split_off(0);
     server.keep_unread(&rest);
@@ -157,9 +162,20 @@ async fn restore(server: &mut Server, mut remains: Remains) -> Result<(), Restor
             OpenTransaction::Close => return Err(RestoreError::InTransaction),
         }
     }
-    if remains.reset {
-        run(server, "DISCARD ALL").await?;
+    if remains.reset.has(Reset::CLOSE) {
+        return Err(RestoreError::Stays);
+    }
+    if let Some(statement) = remains.reset.statement() {
+        run(server, &statement).await?;
+    }
+    let everything = remains.reset.has(Reset::EVERYTHING);
+    if remains.reset.has(Reset::PARAMETERS) || remains.reset.has(Reset::ROLE) {
+        // RESET ALL leaves a role alone, and each may have been the client's by its login.
+        server.doubt_parameters();
+    }
+    if everything {
         server.set_applied(0);
+        server.set_carried(Carried::default());
         server.copies().clear();
     }
     Ok(())
@@ -172,12 +188,14 @@ async fn cancel_running(server: &Server) {
     }
 }
 
-async fn run(server: &mut Server, statement: &'static str) -> Result<(), RestoreError> {
+async fn run(server: &mut Server, statement: &str) -> Result<(), RestoreError> {
     server
         .simple_query(statement)
         .await
-        .map(drop)
-        .map_err(|source| RestoreError::Statement { statement, source })
+        .map_err(|source| RestoreError::Statement {
+            statement: statement.to_owned(),
+            source,
+        })
 }
 
 async fn send_sync(server: &mut Server) -> io::Result<()> {

@@ -44,6 +44,9 @@ impl TxStatus {
     }
 }
 
+/// Parameters with their values that a server has on a client's account, and does not report.
+pub type Carried = Arc<[(String, String)]>;
+
 /// A connection to PostgreSQL, logged in.
 #[derive(Debug)]
 pub struct Server {
@@ -56,6 +59,10 @@ pub struct Server {
     notices: Box<[u8]>,
     /// Which client's parameters it has; 0 is nobody's in particular.
     applied: u64,
+    /// Parameters beyond those it reports that were set for its last client.
+    carried: Carried,
+    /// Whether it has them as it should is not known.
+    in_doubt: bool,
     /// The prepared statements it has for clients to share.
     copies: Copies,
     status: TxStatus,
@@ -85,6 +92,8 @@ impl Server {
             parameters,
             notices,
             applied: 0,
+            carried: Carried::default(),
+            in_doubt: false,
             copies: Copies::default(),
             status: TxStatus::Idle,
             just_answered: false,
@@ -141,6 +150,28 @@ impl Server {
     #[inline]
     pub fn copies(&mut self) -> &mut Copies {
         &mut self.copies
+    }
+
+    /// What it has that it does not report, by a client's login.
+    pub fn carried(&self) -> &Carried {
+        &self.carried
+    }
+
+    /// It has these now.
+    pub fn set_carried(&mut self, carried: Carried) {
+        self.carried = carried;
+        self.in_doubt = false;
+    }
+
+    /// Some of its parameters may not be what was noted of them: all that are known are set before others use it.
+    pub fn doubt_parameters(&mut self) {
+        self.in_doubt = true;
+        self.applied = 0;
+    }
+
+    /// Whether what is known of its parameters may be wrong.
+    pub fn in_doubt(&self) -> bool {
+        self.in_doubt
     }
 
     /// Where it stands.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::base::Base;
+use super::base::{Base, Values};
 use crate::backend::{Lease, Parameters};
 
 /// Distinct parameter sets that are remembered. An application has a handful; beyond this they are worked out again.
@@ -30,6 +30,8 @@ struct Table {
     /// What a server reports that was opened just now; the newest one counts.
     defaults: Option<Arc<Parameters>>,
     by_request: HashMap<Requested, Arc<Base>>,
+    /// Sets that clients came to by setting parameters, by the login they had and the values.
+    by_values: HashMap<(u64, Values), Arc<Base>>,
 }
 
 impl Table {
@@ -61,6 +63,24 @@ impl Bases {
             table.by_request.clear();
         }
         table.by_request.insert(requested, base.clone());
+    }
+
+    /// The set of a client that had `base` and whose server reports these values now. Clients that set the same share one,
+    /// so that a server which goes from one to the other need not be compared.
+    pub(super) fn changed(&self, base: &Arc<Base>, now: &Parameters) -> Option<Arc<Base>> {
+        let mut table = self.0.lock();
+        let changed = base.changed(now, |login, values| {
+            table.by_values.get(&(login, values.clone())).cloned()
+        })?;
+        let login = changed.login();
+        if !Arc::ptr_eq(login, &changed) {
+            if table.by_values.len() >= SETS {
+                table.by_values.clear();
+            }
+            let key = (login.id(), changed.tracked().clone());
+            table.by_values.insert(key, changed.clone());
+        }
+        Some(changed)
     }
 
     /// What a server reports at its start now, as far as is known; else what this one did.

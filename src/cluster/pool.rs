@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::base::{Base, BaseError, requested};
 use super::bases::{Bases, Requested};
-use crate::backend::{Lease, ServerError, ServerManager, Statements, Target};
+use crate::backend::{Lease, Server, ServerError, ServerManager, Statements, Target};
 use crate::error::{Class, ClientError, chain};
 use crate::metrics::{Limit, PoolMetrics, ProxyMetrics};
 use crate::pgwire::{ServerMessage, StartupParameters};
@@ -55,6 +55,14 @@ impl CheckoutFailure {
             CheckoutFailure::Base(error) => error.server_error(),
             CheckoutFailure::Checkout(_) => None,
         }
+    }
+
+    /// Whether the limit over all pools left no room in time.
+    pub fn no_room(&self) -> bool {
+        matches!(
+            self,
+            CheckoutFailure::Checkout(CheckoutError::NoRoom { .. })
+        )
     }
 }
 
@@ -156,42 +164,37 @@ impl PoolHandle {
 
     /// The parameter set of a client that logs in. The first client that asks for a set has it tried on a server.
     ///
-    /// A set that holds parameters which PostgreSQL does not report comes with the server that has them.
-    ///
     /// # Errors
     /// No server could be had, or PostgreSQL refuses a parameter.
     pub async fn base(
         &self,
         parameters: &StartupParameters,
         limit: Duration,
-    ) -> Result<(Arc<Base>, Option<Lease>), CheckoutFailure> {
+    ) -> Result<Arc<Base>, CheckoutFailure> {
         let wanted = requested(parameters)?;
-        let generation = self.pool.generation();
-        let known = self.bases.known(&wanted, generation);
-        if let Some(base) = known.as_ref().filter(|base| !base.leaves_state()) {
-            return Ok((base.clone(), None));
+        if let Some(base) = self.bases.known(&wanted, self.pool.generation()) {
+            return Ok(base);
         }
         let mut lease = self.checkout().await?;
-        let base = match known {
-            Some(base) => {
-                self.align(&base, &mut lease, limit).await?;
-                base
-            }
-            None => self.establish(wanted, &mut lease, limit).await?,
-        };
-        if !base.leaves_state() {
+        let base = self.establish(wanted, &mut lease, limit).await;
+        if base.as_ref().is_ok() || base.as_ref().is_err_and(BaseError::is_refusal) {
             lease.server().mark_idle();
             lease.give_back();
-            return Ok((base, None));
         }
-        base.set_unreported(lease.server(), limit).await?;
-        Ok((base, Some(lease)))
+        Ok(base?)
+    }
+
+    /// Notes what a client's server reports, now that it parts from it: its parameters from now on, if they changed.
+    pub fn changed(&self, base: &Arc<Base>, server: &mut Server) -> Option<Arc<Base>> {
+        let changed = self.bases.changed(base, server.parameters());
+        server.set_applied(changed.as_ref().unwrap_or(base).id());
+        changed
     }
 
     /// Gives a server a client's parameters.
     ///
     /// # Errors
-    /// See [`BaseError`]; the server must not be used then.
+    /// See [`BaseError`]. After a refusal by PostgreSQL the server is as it was; else it must not be used.
     pub async fn align(
         &self,
         base: &Base,

@@ -318,11 +318,18 @@ pub static ROWS: &[Row] = &[
         "What becomes of a transaction that a client leaves open. none closes the connection: it is never reused within a transaction."
     ),
     row!(
+        pool.pinning,
+        "switch",
+        restart,
+        [],
+        "Whether a client keeps its server for as long as it has session state there. Without, such state ends with the transaction that made it."
+    ),
+    row!(
         pool.server_reset,
         "pinned | always",
         restart,
         [],
-        "When DISCARD ALL is run at a return: after a session that was pinned to its server, or always."
+        "When a server is reset at a return: of what a session is known to have left in it, or always, with DISCARD ALL."
     ),
     row!(
         pool.reset_timeout,
@@ -364,8 +371,8 @@ pub static ROWS: &[Row] = &[
         "connections",
         restart,
         [],
-        "How many connections to PostgreSQL all clients' pools may have together. A pool that needs one more has an idle one of \
-         another pool closed, or waits its turn, for pool.timeout in all. 0 means no limit but each pool's own."
+        "How many connections to PostgreSQL all clients' pools may have together, replication connections included. A pool that needs \
+         one more has an idle one of another pool closed, or waits its turn, for pool.timeout in all. 0 means no limit but each pool's own."
     ),
     row!(
         limits.idle_client,

@@ -6,11 +6,13 @@
 //! - `GET /healthz` 200 while the process lives
 //! - `GET /readyz` 200 when it can serve, else 503 with the reasons
 //! - `GET /api/v1/pools` the pools and their state, as JSON
+//! - `GET /api/v1/pins` the sessions that keep their servers, and why, as JSON
 //!
 //! Errors are problem documents (RFC 9457).
 
 mod index;
 mod listener;
+mod pins;
 mod pools;
 mod probes;
 mod problem;

@@ -16,7 +16,7 @@ use tower_http::timeout::TimeoutLayer;
 
 use super::listener::Limited;
 use super::readiness::Readiness;
-use super::{index, pools, probes, problem, scrape};
+use super::{index, pins, pools, probes, problem, scrape};
 use crate::metrics::Metrics;
 use crate::status::Status;
 
@@ -64,6 +64,7 @@ pub fn router(state: HttpState) -> Router {
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))
         .route("/api/v1/pools", get(pools::pools))
+        .route("/api/v1/pins", get(pins::pins))
         .with_state(state)
         .layer(RequestBodyLimitLayer::new(BODY_LIMIT))
         .layer(TimeoutLayer::with_status_code(

@@ -186,7 +186,7 @@ async fn the_index_names_what_there_is() {
     let index = server.ask("GET", "/").await;
     assert_eq!(index.status, 200);
     let paths: Vec<_> = index.body.lines().filter(|l| l.starts_with('/')).collect();
-    assert_eq!(paths.len(), 4);
+    assert_eq!(paths.len(), 5);
     for line in paths {
         let path = line.split_whitespace().next().unwrap();
         assert_eq!(server.ask("GET", path).await.status, 200, "{path}");

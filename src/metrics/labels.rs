@@ -27,18 +27,30 @@ label_enum! {
     PinReason {
         /// It has an open prepared statement with a name.
         NamedStatement => "named_statement",
-        /// It ran a command that may leave state in the server session (`SET`, `LISTEN`, `PREPARE`, …).
-        Command => "command",
-        /// `set_config` in its text.
+        /// It set a parameter for the session that does not follow the client.
+        SetParameter => "set_parameter",
+        /// It did so by `set_config`.
         SetConfig => "set_config",
+        /// It set its role or session authorization.
+        SetRole => "set_role",
+        /// It listens to a channel.
+        Listen => "listen",
+        /// It may have made a temporary table, or something else in that schema.
+        TemporaryTable => "temporary_table",
+        /// It has a cursor that outlives its transaction.
+        HoldCursor => "hold_cursor",
         /// A session-level advisory lock may be held.
         AdvisoryLock => "advisory_lock",
-        /// It may have made a temporary table.
-        TemporaryTable => "temporary_table",
-        /// A startup parameter that the server does not report was asked for.
-        StartupParameter => "startup_parameter",
+        /// It prepared a statement by SQL.
+        SqlPrepare => "sql_prepare",
+        /// It loaded a library.
+        Load => "load",
+        /// It ran a DO block that may leave something.
+        DoBlock => "do_block",
         /// It used the FunctionCall message, whose effects cannot be seen.
         FunctionCall => "function_call",
+        /// It ran a command that is not known to leave nothing.
+        Command => "command",
         /// It is a replication connection, on a server of its own outside the pool.
         Replication => "replication",
         /// A statement too large to be looked at whole.

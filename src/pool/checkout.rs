@@ -15,18 +15,11 @@ use super::event::{CloseReason, Outcome, PoolEvent, PrePing};
 use super::gate::Refused;
 use super::guard::Checkout;
 use super::lease::{Held, Lease, Permit};
+use super::room::Found;
 use super::shared::Shared;
 
 /// How often a dead connection is replaced before the checkout fails, as often as SQLAlchemy does.
 const REPLACEMENTS: u32 = 2;
-
-/// What there is to go on with where nothing was idle.
-enum Found<M: bb8::ManageConnection> {
-    /// Room for a connection, at once; `None` where no limit is shared.
-    Room(Option<Room>),
-    /// After a wait: a connection that came back, or room for one.
-    Waited(Option<Held<M>>, Option<Room>),
-}
 
 /// What a look at an idle connection says.
 enum Verdict {
@@ -173,48 +166,6 @@ impl<M: bb8::ManageConnection> Shared<M> {
         }
         self.check(lease).await?;
         Ok(waited)
-    }
-
-    /// Room for one more connection, where several pools share a limit; or an idle connection that came back meanwhile.
-    async fn room(
-        &self,
-        started: Instant,
-        limit: Duration,
-    ) -> Result<Found<M>, CheckoutError<M::Error>> {
-        let Some(share) = &self.share else {
-            return Ok(Found::Room(None));
-        };
-        if let Some(room) = share.room() {
-            return Ok(Found::Room(Some(room)));
-        }
-        let mut waiting = Waiting::start(self, Instant::now());
-        let place = share.queue();
-        let left = limit.saturating_sub(started.elapsed());
-        let found = timeout(left, async {
-            loop {
-                if self.gate.is_closed() {
-                    return None;
-                }
-                if let Some(held) = self.take() {
-                    return Some(Found::Waited(Some(held), None));
-                }
-                if let Some(room) = place.try_take() {
-                    return Some(Found::Waited(None, Some(room)));
-                }
-                place.woken().await;
-            }
-        })
-        .await;
-        waiting.granted = matches!(found, Ok(Some(Found::Waited(Some(_), _))));
-        drop((place, waiting));
-        match found {
-            Ok(Some(found)) => Ok(found),
-            Ok(None) => Err(CheckoutError::Closed),
-            Err(_) => Err(CheckoutError::NoRoom {
-                limit: share.limit(),
-                waited: started.elapsed(),
-            }),
-        }
     }
 
     /// Brings the lease's idle connection, or one in its place, to where it can be handed out.
@@ -459,10 +410,10 @@ impl<M: bb8::ManageConnection> Drop for Call<M> {
 }
 
 /// One wait at the gate; counted, and in the table of waits, while alive.
-struct Waiting<'a, M: bb8::ManageConnection> {
+pub(super) struct Waiting<'a, M: bb8::ManageConnection> {
     shared: &'a Shared<M>,
     started: Instant,
-    granted: bool,
+    pub(super) granted: bool,
     /// When it ended, if that was looked at.
     ended: Option<Instant>,
     counted: Option<super::gauges::Counted<'a>>,
@@ -470,7 +421,7 @@ struct Waiting<'a, M: bb8::ManageConnection> {
 }
 
 impl<'a, M: bb8::ManageConnection> Waiting<'a, M> {
-    fn start(shared: &'a Shared<M>, started: Instant) -> Self {
+    pub(super) fn start(shared: &'a Shared<M>, started: Instant) -> Self {
         let slot = shared.waits.claim();
         slot.start(started);
         shared.tell(PoolEvent::WaitStarted);

@@ -17,6 +17,7 @@ mod guard;
 mod knobs;
 mod lease;
 mod outline;
+mod room;
 mod shared;
 mod shelf;
 mod slots;
@@ -36,6 +37,7 @@ pub use config::{Config, ConfigError};
 pub use error::{CheckoutError, StillHeld};
 pub use event::{CloseReason, Observer, Outcome, PoolEvent, PrePing, Unobserved};
 pub use guard::Checkout;
+pub use room::Outside;
 pub use status::Status;
 
 use shared::Shared;
@@ -134,6 +136,15 @@ impl<M: bb8::ManageConnection> Pool<M> {
         limit: Duration,
     ) -> Result<Checkout<M>, CheckoutError<M::Error>> {
         self.shared.checkout(limit).await
+    }
+
+    /// Room for a connection that is opened outside the pool, in the limit that it shares with others. Waits for it as long as
+    /// a checkout would; where no limit is shared it is had at once. Dropping the future leaves the queue in order.
+    ///
+    /// # Errors
+    /// No room in time, or the pool was closed.
+    pub async fn outside(&self) -> Result<Outside, CheckoutError<M::Error>> {
+        self.shared.outside(self.shared.knobs.timeout()).await
     }
 
     /// The pool at this moment. Takes no lock and waits for nobody.

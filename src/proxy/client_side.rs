@@ -4,6 +4,7 @@
 //! Parse the text, of Parse, Bind, Describe and Close the statement's name.
 
 use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::databases;
@@ -11,13 +12,14 @@ use super::demand::DemandError;
 use super::names::Entry;
 use super::phase::{Phase, Request};
 use super::pipeline::Owed;
-use super::sharing::{Noted, statement_name};
+use super::rewriting::statement_name;
+use super::sharing::Noted;
 use super::traffic::{Dropping, Traffic};
 use super::unnamed::KEEP_AT_MOST;
 use crate::backend::Server;
 use crate::metrics::{PinReason, PoolMetrics};
-use crate::pgwire::{HEADER, Header, cstr};
-use crate::sql::{StateScan, StateWord, deallocated, may_deallocate, state_word};
+use crate::pgwire::{HEADER, Header, cstr, frontend};
+use crate::sql::{deallocated, may_deallocate};
 
 /// How far a look came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub(super) enum Looked {
     All,
     /// To a message that must wait until what is marked was sent.
     SendFirst,
+    /// To a message that must wait for an answer.
+    Held,
 }
 
 impl Traffic {
@@ -39,8 +43,11 @@ impl Traffic {
         metrics: &Arc<PoolMetrics>,
         server: &mut Server,
     ) -> Result<Looked, DemandError> {
-        while !self.goodbye && self.pipeline.has_room() {
-            if self.client_body > 0 && !self.pass_body(metrics) {
+        while !self.goodbye {
+            if !self.pipeline.has_room() {
+                return Ok(self.held());
+            }
+            if self.client_body > 0 && !self.pass_body() {
                 break;
             }
             let bytes = &self.from_client.bytes()[self.to_server..];
@@ -65,15 +72,7 @@ impl Traffic {
             let rest = match self.note(request, header, now, metrics, server) {
                 Noted::AsItIs => header.total,
                 Noted::Rewritten(rest) => rest,
-                Noted::Wait => {
-                    // With nothing to send it is an answer that is waited for.
-                    let unsent = self.to_server > 0 || !self.ahead.is_empty();
-                    return Ok(if unsent {
-                        Looked::SendFirst
-                    } else {
-                        Looked::All
-                    });
-                }
+                Noted::Wait => return Ok(self.held()),
             };
             self.phase = phase;
             self.touched = true;
@@ -84,20 +83,35 @@ impl Traffic {
         Ok(Looked::All)
     }
 
+    /// At a message that cannot be noted: with nothing to send it is an answer that is waited for.
+    fn held(&self) -> Looked {
+        if self.to_server > 0 || !self.ahead.is_empty() {
+            Looked::SendFirst
+        } else {
+            Looked::Held
+        }
+    }
+
+    /// Whether the client's goodbye stands behind what it has sent so far.
+    pub(super) fn ends_with_goodbye(&self) -> bool {
+        let mut rest = &self.from_client.bytes()[self.to_server..];
+        while let Ok(Some(header)) = Header::parse(rest) {
+            if header.tag == frontend::TERMINATE {
+                return true;
+            }
+            rest = rest.get(header.total..).unwrap_or_default();
+        }
+        false
+    }
+
     /// Marks more of a message that passes in pieces; false when the rest is still to come.
-    fn pass_body(&mut self, metrics: &Arc<PoolMetrics>) -> bool {
+    fn pass_body(&mut self) -> bool {
         let bytes = &self.from_client.bytes()[self.to_server..];
         let there = self.client_body.min(bytes.len());
-        if let Some(scan) = &mut self.text
-            && let Some(word) = scan.feed(&bytes[..there])
-        {
-            self.pins.pin(reason(word), metrics);
-        }
+        let last = there == self.client_body;
+        self.state.on_piece(&bytes[..there], last);
         self.to_server += there;
         self.client_body -= there;
-        if self.client_body == 0 {
-            self.text = None;
-        }
         self.client_body == 0
     }
 
@@ -114,33 +128,55 @@ impl Traffic {
             // The server does not look at it.
             return Noted::AsItIs;
         }
+        if self.must_wait_for_defaults(request) {
+            return Noted::Wait;
+        }
+        self.give_back_due(request, header, now, server);
         let bytes = &self.from_client.bytes()[self.to_server..];
         let body = &bytes[HEADER..header.total.min(bytes.len())];
         let owed = match request {
             Request::Query => {
-                self.vacates = databases::vacated(cstr(body).map_or(body, |(text, _)| text));
-                let whole = header.total <= bytes.len();
-                look_at_text(body, whole, &mut self.text, &mut self.pins, metrics);
-                if let Some(name) = deallocated(body) {
-                    if self.must_be_alone() {
+                let drops = deallocated(body);
+                if drops.is_some() && self.must_be_alone() {
+                    return Noted::Wait;
+                }
+                let bytes = &self.from_client.bytes()[self.to_server..];
+                let body = &bytes[HEADER..header.total.min(bytes.len())];
+                if let Some(database) = databases::vacated(body) {
+                    // One at a time: the one before is sent first.
+                    if self.vacates.is_some() {
                         return Noted::Wait;
                     }
+                    self.vacates = Some(database);
+                }
+                let whole = header.total <= bytes.len();
+                self.state.on_query(body, whole);
+                if let Some(name) = drops {
                     return self.deallocate(name, header, now, server.copies());
                 }
                 Owed::Query
             }
             Request::Parse => return self.note_parse(header, now, metrics, server),
             Request::Bind | Request::Describe | Request::Close => {
+                match request {
+                    Request::Bind => self.state.on_bind(body),
+                    Request::Close => self.state.on_close(body),
+                    _ => {}
+                }
                 return self.note_use(request, header, now, server);
             }
-            Request::Execute => Owed::Execute,
+            Request::Execute => {
+                self.state.on_execute(body);
+                return self.note_execute(header, now, server);
+            }
             Request::Sync => {
                 self.unnamed.on_sync();
                 self.names.on_sync();
+                self.state.on_sync();
                 Owed::Sync
             }
             Request::FunctionCall => {
-                self.pins.pin(PinReason::FunctionCall, metrics);
+                self.state.on_function_call();
                 Owed::FunctionCall
             }
             Request::CopyEnd => Owed::CopyEnd,
@@ -167,7 +203,12 @@ impl Traffic {
         let body = &bytes[HEADER..header.total.min(bytes.len())];
         let whole = header.total <= bytes.len();
         let (name, asked) = cstr(body).unwrap_or((body, &[]));
-        self.vacates = databases::vacated(cstr(asked).map_or(asked, |(text, _)| text));
+        if let Some(database) = databases::vacated(asked) {
+            if self.vacates.is_some() {
+                return Noted::Wait;
+            }
+            self.vacates = Some(database);
+        }
         let drops = match name {
             b"" => cstr(asked).and_then(|(text, _)| deallocated(text)),
             _ => None,
@@ -178,7 +219,12 @@ impl Traffic {
         let bytes = &self.from_client.bytes()[self.to_server..];
         let body = &bytes[HEADER..header.total.min(bytes.len())];
         let (name, asked) = cstr(body).unwrap_or((body, &[]));
-        look_at_text(body, whole, &mut self.text, &mut self.pins, metrics);
+        let text = if whole {
+            cstr(asked).map_or(asked, |(text, _)| text)
+        } else {
+            asked
+        };
+        self.state.on_parse(name, text, whole);
         if name.is_empty() {
             // One that is too long to be kept stays where it is, and the session with it.
             let kept = if whole && header.total <= KEEP_AT_MOST {
@@ -195,10 +241,10 @@ impl Traffic {
             return Noted::AsItIs;
         }
         if matches!(self.names.get(name), Some(Entry::Shared(_))) {
-            return self.parse_taken(header, now, server.copies());
+            return self.parse_taken(header, name.len(), now, server.copies());
         }
         if whole && self.can_share(asked) {
-            return self.share_parse(header, now, server);
+            return self.share_parse(header, name.len(), now, server);
         }
         self.pins.pin(PinReason::NamedStatement, metrics);
         self.names.on_parse(name, Entry::Native);
@@ -266,31 +312,6 @@ fn looked_into(request: Request) -> bool {
         request,
         Request::Query | Request::Parse | Request::Bind | Request::Describe | Request::Close
     )
-}
-
-fn look_at_text(
-    body: &[u8],
-    whole: bool,
-    scan: &mut Option<StateScan>,
-    pins: &mut super::pins::Pins,
-    metrics: &Arc<PoolMetrics>,
-) {
-    let word = if whole {
-        state_word(body)
-    } else {
-        scan.insert(StateScan::default()).feed(body)
-    };
-    if let Some(word) = word {
-        pins.pin(reason(word), metrics);
-    }
-}
-
-fn reason(word: StateWord) -> PinReason {
-    match word {
-        StateWord::SetConfig => PinReason::SetConfig,
-        StateWord::AdvisoryLock => PinReason::AdvisoryLock,
-        StateWord::IntoTemp => PinReason::TemporaryTable,
-    }
 }
 
 impl Traffic {

@@ -4,14 +4,22 @@
 //! Found from the beginning of a statement's text, and only there: PostgreSQL runs them alone. Everything else is left
 //! after its first byte or word.
 
-/// The database that must have no connections for this statement, as PostgreSQL folds its name.
+/// The database that must have no connections for this statement, as PostgreSQL folds its name. The text ends at its NUL.
 pub(super) fn vacated(text: &[u8]) -> Option<String> {
-    // Most statements begin with another letter, and are looked at no further.
-    let first = text.iter().find(|byte| !byte.is_ascii_whitespace())?;
-    if !matches!(first, b'c' | b'C' | b'd' | b'D' | b'a' | b'A' | b'/' | b'-') {
+    // Most statements begin with another word, and are looked at no further.
+    let text = text.trim_ascii_start();
+    let begins = |word: &str| {
+        let head = text.get(..word.len());
+        head.is_some_and(|head| head.eq_ignore_ascii_case(word.as_bytes()))
+    };
+    if !["create", "drop", "alter", "/*", "--"]
+        .into_iter()
+        .any(begins)
+    {
         return None;
     }
-    let mut words = Words(text);
+    let end = text.iter().position(|byte| *byte == 0);
+    let mut words = Words(&text[..end.unwrap_or(text.len())]);
     let command = words.word()?;
     let of_interest = ["create", "drop", "alter"].contains(&command.as_str());
     if !of_interest || words.word()? != "database" {

@@ -1,9 +1,9 @@
 //! From an accepted connection to a session, or to a clear refusal.
 
 use std::sync::Arc;
-use tokio::time::Instant;
 
 use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
 
 use super::authenticate::Refused;
 use super::handshake::{Login, handshake};
@@ -19,6 +19,7 @@ use crate::cluster::{Base, CheckoutFailure, PoolHandle, RouteError};
 use crate::error::{Class, ClientError};
 use crate::metrics::{Limit, LoginOutcome, PinReason};
 use crate::pgwire::{CancelKey, Replies, ServerMessage, Severity, StartupParameters};
+use crate::pool::Outside;
 use crate::tls::Stream;
 
 /// What a login came to.
@@ -196,7 +197,7 @@ struct Admitted {
 
 enum Kind {
     Session(Arc<Base>, Option<Lease>),
-    Replication(Box<crate::backend::Server>),
+    Replication(Box<crate::backend::Server>, Outside),
 }
 
 /// Why a client does not come in.
@@ -256,7 +257,12 @@ async fn admit(
     let kind = enter(shared, &pool, parameters).await;
     match &kind {
         Ok(_) => entering.succeeded(),
-        Err(error) => entering.failed(error.server_error()),
+        Err(error) => {
+            if matches!(error, LoginError::Checkout(failure) if failure.no_room()) {
+                shared.metrics.limit_rejected(Limit::Servers);
+            }
+            entering.failed(error.server_error());
+        }
     }
     Ok(Admitted {
         kind: kind?,
@@ -271,8 +277,9 @@ async fn enter(
     parameters: &StartupParameters,
 ) -> Result<Kind, LoginError> {
     if replication::is_wanted(parameters) {
+        let room = pool.pool.outside().await.map_err(CheckoutFailure::from)?;
         let server = replication::connect(pool, parameters).await?;
-        return Ok(Kind::Replication(Box::new(server)));
+        return Ok(Kind::Replication(Box::new(server), room));
     }
     let (base, held) = first_lease(shared, pool, parameters).await?;
     Ok(Kind::Session(base, held))
@@ -284,9 +291,9 @@ async fn first_lease(
     parameters: &StartupParameters,
 ) -> Result<(Arc<Base>, Option<Lease>), CheckoutFailure> {
     let limit = shared.settings.reset_timeout;
-    let (base, held) = pool.base(parameters, limit).await?;
-    if held.is_some() || shared.settings.mode == PoolMode::Transaction {
-        return Ok((base, held));
+    let base = pool.base(parameters, limit).await?;
+    if shared.settings.mode == PoolMode::Transaction {
+        return Ok((base, None));
     }
     let mut lease = pool.checkout().await?;
     pool.align(&base, &mut lease, limit).await?;
@@ -323,7 +330,7 @@ async fn greet(
             .as_ref()
             .filter(|_| shared.settings.mode == PoolMode::Session)
             .map(|lease| lease.server_ref()),
-        Kind::Replication(server) => Some(&**server),
+        Kind::Replication(server, _) => Some(&**server),
     };
     let process_id = own_server.map(Server::process_id);
     let registered = shared.controls.register(minor, process_id);
@@ -332,7 +339,7 @@ async fn greet(
     replies.pass(own_server.map(Server::start_notices).unwrap_or_default());
     let reported: Vec<(String, String)> = match &kind {
         Kind::Session(base, _) => base.reported().to_vec(),
-        Kind::Replication(server) => server
+        Kind::Replication(server, _) => server
             .parameters()
             .iter()
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -364,8 +371,10 @@ async fn greet(
                 refusal: Default::default(),
                 leased: Instant::now(),
                 now: Instant::now(),
+                asked: Instant::now(),
             };
             session.traffic.message_limit = shared.settings.limits.message;
+            session.watch_state();
             session
                 .registered
                 .control
@@ -377,22 +386,19 @@ async fn greet(
                     .pins
                     .pin(PinReason::SessionMode, &session.pool.metrics);
             }
-            if session.base.leaves_state() {
-                session
-                    .traffic
-                    .pins
-                    .pin(PinReason::StartupParameter, &session.pool.metrics);
-            }
             Outcome::Session(Box::new(session), held)
         }
-        Kind::Replication(server) => Outcome::Replication(Box::new(replication::Replication {
-            client: stream,
-            server: *server,
-            shared: shared.clone(),
-            registered,
-            _registration: registration,
-            _pin: pool.metrics.pinned(PinReason::Replication),
-        })),
+        Kind::Replication(server, room) => {
+            Outcome::Replication(Box::new(replication::Replication {
+                client: stream,
+                server: *server,
+                shared: shared.clone(),
+                registered,
+                _registration: registration,
+                _pin: pool.metrics.pinned(PinReason::Replication),
+                _room: room,
+            }))
+        }
     })
 }
 

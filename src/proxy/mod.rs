@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::auth::Admission;
 use crate::backend::OpenTransaction;
-use crate::clients::Clients;
+use crate::clients::{Clients, Pinned};
 use crate::cluster::Cluster;
 use crate::metrics::ProxyMetrics;
 use crate::tasks::Tasks;
@@ -20,6 +20,7 @@ mod control;
 mod databases;
 mod demand;
 mod handshake;
+mod left;
 mod limits;
 mod listener;
 mod login;
@@ -32,9 +33,12 @@ mod pipeline;
 mod refuse;
 mod relay;
 mod replication;
+mod restoring;
+mod rewriting;
 mod server_side;
 mod session;
 mod sharing;
+mod state;
 mod traffic;
 mod unnamed;
 mod wording;
@@ -66,6 +70,8 @@ pub struct Config {
     pub open_transaction: OpenTransaction,
     /// How many prepared statements are kept for clients to share.
     pub statements: StatementLimits,
+    /// Whether a client keeps its server for what it left there; else that is cleared after each transaction.
+    pub pinning: bool,
     /// Reset a server after every lease, not only where state is known to be left.
     pub reset_always: bool,
     /// What clients may take at most.
@@ -83,6 +89,7 @@ struct Shared {
     tls: ServerTls,
     tasks: Tasks,
     controls: Arc<control::Controls>,
+    pinned: Pinned,
 }
 
 /// The client side as a whole.
@@ -127,7 +134,13 @@ impl Proxy {
             tls,
             tasks,
             controls,
+            pinned: Pinned::default(),
         }))
+    }
+
+    /// The sessions that keep their servers.
+    pub fn pinned(&self) -> &Pinned {
+        &self.0.pinned
     }
 
     /// Tells every session to end between transactions.

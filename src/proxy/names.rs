@@ -27,7 +27,7 @@ pub(super) struct SharedEntry {
     pub(super) variant: Option<Arc<Variant>>,
     /// Where it was used last.
     pub(super) place: Option<Place>,
-    /// When, in uses of the session.
+    /// By which message of the pipeline.
     pub(super) used: u64,
 }
 
@@ -188,11 +188,14 @@ impl Names {
         self.former.clear();
     }
 
-    /// The name of the statement that was used last at the place of this number.
-    pub(super) fn at(&self, number: u64) -> Option<&[u8]> {
-        // Two names of one text are one statement: the one used last is meant.
+    /// The name of the statement at the place of this number that was used by a message, or last if that is not known.
+    pub(super) fn at(&self, number: u64, message: u64) -> Option<&[u8]> {
+        // Two names of one text are one statement.
         let mut table: Vec<_> = self.table.iter().collect();
-        table.sort_unstable_by_key(|(_, entry)| std::cmp::Reverse(used(entry)));
+        table.sort_unstable_by_key(|(_, entry)| {
+            let used = used(entry);
+            std::cmp::Reverse((used == message, used))
+        });
         let table = table.into_iter();
         let now = table.map(|(name, entry)| (name, place(Some(entry))));
         let before = self

@@ -1,8 +1,10 @@
 //! What becomes of a server when its session has no use for it any more.
 
+use super::pins::Pins;
 use super::relay::Parting;
 use super::session::Session;
-use crate::backend::{Lease, OpenTransaction, Remains, TxStatus};
+use super::state::State;
+use crate::backend::{Lease, OpenTransaction, Remains, Reset, TxStatus};
 use crate::error::chain;
 use crate::pgwire::Inbox;
 use crate::pool::CloseReason;
@@ -17,6 +19,18 @@ pub(super) enum LeaseEnd {
 }
 
 impl Session {
+    /// Begins to watch what the session leaves in its servers.
+    pub(super) fn watch_state(&mut self) {
+        let info = self.registration.info();
+        let place = self.context.pinned.place(
+            self.registration.id(),
+            self.pool.name(),
+            &info.application_name,
+        );
+        self.traffic.pins = Pins::listed(place);
+        self.traffic.state = State::new(self.base.clone(), self.context.settings.pinning);
+    }
+
     /// Returns the server, has it restored in the background, or closes it. Nothing is awaited here, so nothing can be
     /// cancelled half-way.
     pub(super) fn part(&mut self, parting: &Parting, lease: Lease) -> LeaseEnd {
@@ -40,8 +54,16 @@ impl Session {
     fn give_back(&mut self, mut lease: Lease) {
         let ahead_of_time = self.traffic.from_server.split_off(self.traffic.to_client);
         lease.server().keep_unread(&ahead_of_time);
-        let reset = self.context.settings.reset_always && self.traffic.touched;
-        if reset || lease.server().cancels().in_flight() > 0 {
+        // What it has in doubt is nothing that the client set.
+        if lease.server().applied() != self.base.id()
+            && !lease.server().in_doubt()
+            && let Some(changed) = self.pool.changed(&self.base, lease.server())
+        {
+            self.base = changed;
+        }
+        let always = self.context.settings.reset_always && self.traffic.touched;
+        let reset = self.traffic.state.reset().with(Reset::EVERYTHING, always);
+        if reset.any() || lease.server().cancels().in_flight() > 0 {
             // Nothing is left to read; what is marked for the client is still to be sent to it.
             let nothing = Remains {
                 inbox: Inbox::default(),
@@ -51,6 +73,7 @@ impl Session {
                 open_transaction: OpenTransaction::Rollback,
                 reset,
             };
+            self.traffic.state.on_reset();
             self.restore(lease, nothing);
         } else {
             lease.server().mark_idle();
@@ -61,14 +84,20 @@ impl Session {
     /// The client leaves for good.
     fn abandon(&mut self, lease: Lease) {
         let traffic = &self.traffic;
-        let reset = (traffic.pins.any() || self.session_pooling || self.context.settings.reset_always)
-                && traffic.touched
-                || self.base.leaves_state()
-                // Which statements the server has is not known then.
-                || !traffic.sharing.is_quiet();
+        let unseen = (traffic.pins.beyond_state()
+            || self.session_pooling
+            || self.context.settings.reset_always)
+            && traffic.touched
+            // Which statements the server has is not known then.
+            || !traffic.sharing.is_quiet();
+        let reset = traffic.state.reset().with(Reset::EVERYTHING, unseen);
         // A Sync of ours would commit what the client never did.
         let open = traffic.pipeline.is_open();
-        if traffic.settled() && lease.server_ref().status() == TxStatus::Idle && !reset && !open {
+        if traffic.settled()
+            && lease.server_ref().status() == TxStatus::Idle
+            && !reset.any()
+            && !open
+        {
             self.give_back(lease);
             return;
         }
@@ -99,7 +128,7 @@ impl Session {
     }
 
     /// What a client that leaves has not read, and what the server still owes it.
-    fn remains(&mut self, reset: bool) -> Remains {
+    fn remains(&mut self, reset: Reset) -> Remains {
         let traffic = &mut self.traffic;
         traffic.from_server.consume(traffic.to_client);
         traffic.to_client = 0;

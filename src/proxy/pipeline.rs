@@ -10,6 +10,7 @@
 //! (`src/backend/commands/copyfromparse.c`, `CopyGetData`).
 
 use std::collections::VecDeque;
+
 use tokio::time::Instant;
 
 use crate::pgwire::backend as tag;
@@ -56,12 +57,27 @@ pub(super) enum Owed {
     Execute,
     /// Query; any number of statements, then ReadyForQuery.
     Query,
+    /// A Query of ours, behind an answer whose ReadyForQuery the client gets when this is answered.
+    OwnQuery,
+    /// Parse, Bind, Execute and two Closes of ours, of which so many Closes are not answered.
+    OwnBatch(u8),
     /// FunctionCall, then ReadyForQuery.
     FunctionCall,
     /// Sync; ReadyForQuery.
     Sync,
     /// CopyDone or CopyFail; no answer of its own.
     CopyEnd,
+}
+
+impl Owed {
+    /// Whether its answer ends with ReadyForQuery.
+    #[inline]
+    fn ends_ready(self) -> bool {
+        matches!(
+            self,
+            Owed::Query | Owed::Sync | Owed::FunctionCall | Owed::OwnQuery
+        )
+    }
 }
 
 /// What a reply means.
@@ -95,6 +111,10 @@ pub(super) enum Reply {
     StatementDone(Instant),
     /// A statement failed.
     StatementFailed(Failure),
+    /// A Query of ours failed.
+    OwnFailed,
+    /// A Query of ours is answered.
+    OwnReady,
     /// The server asks for COPY data.
     CopyIn,
     /// ReadyForQuery that ends the answer to a message.
@@ -121,12 +141,20 @@ pub(super) struct Failure {
     pub(super) dropped_names: usize,
     /// Shared statements that were to be described and were not.
     pub(super) dropped_copies: usize,
+    /// Queries and Executes that the server never looked at, the failed one included.
+    pub(super) dropped_statements: usize,
+    /// What failed is an Execute.
+    pub(super) executing: bool,
+    /// What failed is a Query.
+    pub(super) simple: bool,
     /// Closes of shared statements that the server never looked at.
     pub(super) dropped_copy_closes: usize,
     /// What failed was to fail, because the statement is not what the client knows any more.
     pub(super) stale: Option<Stale>,
     /// What failed is a Parse of a name.
     pub(super) naming: bool,
+    /// What failed, as [`Pipeline::next`] numbered it.
+    pub(super) number: u64,
 }
 
 /// What failed because it was to fail.
@@ -142,6 +170,8 @@ pub(super) enum Stale {
 #[derive(Debug, Default)]
 pub(super) struct Pipeline {
     owed: VecDeque<(Owed, Instant)>,
+    /// How many were owed before these.
+    taken: u64,
     /// The server skips everything until a Sync that was not sent yet.
     skipping: bool,
     /// The server takes COPY data, and the end of it was not sent yet.
@@ -152,6 +182,9 @@ pub(super) struct Pipeline {
     executed: bool,
     /// A batch of the extended protocol was begun, and the Sync that ends it was not sent yet.
     unsynced: bool,
+    /// How many of what is owed end with ReadyForQuery, and how many of those are simple Queries: asked for every message.
+    ready: usize,
+    queries: usize,
 }
 
 impl Pipeline {
@@ -184,11 +217,9 @@ impl Pipeline {
     }
 
     /// ReadyForQuery messages still to come.
+    #[inline]
     pub(super) fn ready_owed(&self) -> usize {
-        self.owed
-            .iter()
-            .filter(|(owed, _)| matches!(owed, Owed::Query | Owed::Sync | Owed::FunctionCall))
-            .count()
+        self.ready
     }
 
     /// Whether more may be sent before an answer. So many answers fill PostgreSQL's own buffer, so some are on the way
@@ -199,8 +230,31 @@ impl Pipeline {
     }
 
     /// Whether a Query is not answered.
+    #[inline]
     pub(super) fn has_query(&self) -> bool {
-        self.owed.iter().any(|(owed, _)| *owed == Owed::Query)
+        self.queries > 0
+    }
+
+    /// The number of what will be owed next. (Syncs that a COPY has PostgreSQL ignore are not counted after all.)
+    #[inline]
+    pub(super) fn next(&self) -> u64 {
+        self.taken + self.owed.len() as u64 + 1
+    }
+
+    #[inline]
+    fn push(&mut self, message: Owed, sent: Instant) {
+        self.ready += usize::from(message.ends_ready());
+        self.queries += usize::from(message == Owed::Query);
+        self.owed.push_back((message, sent));
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<(Owed, Instant)> {
+        let popped = self.owed.pop_front()?;
+        self.taken += 1;
+        self.ready -= usize::from(popped.0.ends_ready());
+        self.queries -= usize::from(popped.0 == Owed::Query);
+        Some(popped)
     }
 
     /// A message was passed to the server. Returns whether the server will look at it.
@@ -224,10 +278,10 @@ impl Pipeline {
                 }
             }
             _ if self.skipping => return false,
-            Owed::Query | Owed::FunctionCall => self.unsynced = false,
+            Owed::Query | Owed::FunctionCall | Owed::OwnQuery => self.unsynced = false,
             _ => self.unsynced = true,
         }
-        self.owed.push_back((message, sent));
+        self.push(message, sent);
         true
     }
 
@@ -235,6 +289,21 @@ impl Pipeline {
     /// here: the connection is over.
     #[inline]
     pub(super) fn on_server(&mut self, message: u8) -> Reply {
+        match self.owed.front_mut() {
+            Some((Owed::OwnQuery, _)) => return self.own_answered(message),
+            Some((Owed::OwnBatch(closes), _)) if !matches!(message, tag::ERROR) => {
+                *closes -= u8::from(message == tag::CLOSE_COMPLETE);
+                let over = *closes == 0;
+                if matches!(message, tag::NOTIFICATION | tag::PARAMETER_STATUS) {
+                    return Reply::Pass;
+                }
+                if over {
+                    self.pop();
+                }
+                return Reply::Swallow;
+            }
+            _ => {}
+        }
         match message {
             tag::DATA_ROW | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_OUT | tag::COPY_BOTH => {
                 Reply::Pass
@@ -267,10 +336,23 @@ impl Pipeline {
         }
     }
 
+    /// A message came while a Query of ours is answered. What it says of its own is not the client's.
+    fn own_answered(&mut self, message: u8) -> Reply {
+        match message {
+            tag::NOTIFICATION | tag::PARAMETER_STATUS => Reply::Pass,
+            tag::READY_FOR_QUERY => {
+                self.pop();
+                Reply::OwnReady
+            }
+            tag::ERROR => Reply::OwnFailed,
+            _ => Reply::Swallow,
+        }
+    }
+
     /// The oldest thing owed that has an answer of its own.
     fn head(&mut self) -> Option<Owed> {
         while let Some((Owed::CopyEnd, _)) = self.owed.front() {
-            self.owed.pop_front();
+            self.pop();
         }
         self.owed.front().map(|(owed, _)| *owed)
     }
@@ -279,7 +361,7 @@ impl Pipeline {
     fn take(&mut self, owed: Owed) -> bool {
         let found = self.head() == Some(owed);
         if found {
-            self.owed.pop_front();
+            self.pop();
         }
         found
     }
@@ -302,7 +384,7 @@ impl Pipeline {
             Some(Owed::ParseScratch) => Reply::Swallow,
             _ => return Reply::Unexpected,
         };
-        self.owed.pop_front();
+        self.pop();
         reply
     }
 
@@ -315,7 +397,7 @@ impl Pipeline {
             Some(Owed::CloseCopy) => Reply::CopyClosed,
             _ => return Reply::Unexpected,
         };
-        self.owed.pop_front();
+        self.pop();
         reply
     }
 
@@ -333,8 +415,7 @@ impl Pipeline {
                 self.in_copy = false;
                 self.executed = true;
                 return self
-                    .owed
-                    .pop_front()
+                    .pop()
                     .map_or(Reply::Unexpected, |(_, sent)| Reply::StatementDone(sent));
             }
             _ => return Reply::Unexpected,
@@ -358,12 +439,13 @@ impl Pipeline {
         self.copying = end.is_none();
         self.in_copy = true;
         let end = end.unwrap_or(self.owed.len());
-        let mut at = 0;
+        let (mut at, before) = (0, self.owed.len());
         self.owed.retain(|(owed, _)| {
             let ignored = at < end && *owed == Owed::Sync;
             at += 1;
             !ignored
         });
+        self.ready -= before - self.owed.len();
         self.unsynced |= head == Some(Owed::Execute) && self.ready_owed() == 0;
         Reply::CopyIn
     }
@@ -381,7 +463,10 @@ impl Pipeline {
                 Some(Owed::DescribeStale) => Some(Stale::Describe),
                 _ => None,
             },
+            executing: head == Some(Owed::Execute),
+            simple: head == Some(Owed::Query),
             naming: matches!(head, Some(Owed::ParseNamed | Owed::ParseShared)),
+            number: self.taken + 1,
             ..Failure::default()
         };
         match head {
@@ -405,9 +490,10 @@ impl Pipeline {
                 }
                 Owed::DescribeCopy => failure.dropped_copies += 1,
                 Owed::CloseCopy => failure.dropped_copy_closes += 1,
+                Owed::Execute | Owed::Query => failure.dropped_statements += 1,
                 _ => {}
             }
-            self.owed.pop_front();
+            self.pop();
         }
         self.skipping = true;
     }
@@ -418,7 +504,7 @@ impl Pipeline {
             Some(Owed::Sync | Owed::FunctionCall) => false,
             _ => return Reply::Unexpected,
         };
-        self.owed.pop_front();
+        self.pop();
         // A COPY that failed leaves its end behind it, without an answer.
         self.head();
         self.copying = false;
@@ -430,197 +516,4 @@ impl Pipeline {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sent(pipeline: &mut Pipeline, messages: &[Owed]) {
-        let now = Instant::now();
-        for message in messages {
-            pipeline.on_client(*message, now);
-        }
-    }
-
-    fn answered(pipeline: &mut Pipeline, tags: &[u8]) -> Vec<Reply> {
-        tags.iter().map(|tag| pipeline.on_server(*tag)).collect()
-    }
-
-    #[test]
-    fn an_extended_query_is_owed_reply_by_reply() {
-        let mut pipeline = Pipeline::default();
-        sent(
-            &mut pipeline,
-            &[
-                Owed::ParseUnnamed,
-                Owed::Bind,
-                Owed::Describe,
-                Owed::Execute,
-                Owed::Sync,
-            ],
-        );
-        let replies = answered(&mut pipeline, b"12TDDC");
-        assert_eq!(replies[0], Reply::UnnamedParsed);
-        assert!(matches!(replies[5], Reply::StatementDone(_)));
-        assert!(!pipeline.is_empty());
-        assert_eq!(
-            pipeline.on_server(b'Z'),
-            Reply::Ready {
-                executed: true,
-                simple: false
-            }
-        );
-        assert!(pipeline.is_empty());
-    }
-
-    #[test]
-    fn a_describe_of_a_statement_is_answered_twice_and_taken_once() {
-        let mut pipeline = Pipeline::default();
-        sent(&mut pipeline, &[Owed::ParseUnnamed, Owed::Describe]);
-        answered(&mut pipeline, b"1t");
-        assert!(!pipeline.is_empty());
-        answered(&mut pipeline, b"n");
-        assert!(pipeline.is_empty());
-    }
-
-    #[test]
-    fn an_error_skips_to_the_sync_and_no_further() {
-        let mut pipeline = Pipeline::default();
-        sent(
-            &mut pipeline,
-            &[
-                Owed::Bind,
-                Owed::Execute,
-                Owed::ParseUnnamed,
-                Owed::Sync,
-                Owed::ParseUnnamed,
-                Owed::Sync,
-            ],
-        );
-        let Reply::StatementFailed(failure) = pipeline.on_server(b'E') else {
-            panic!()
-        };
-        assert_eq!((failure.dropped_parses, failure.unnamed_lost), (1, false));
-        assert_eq!(
-            pipeline.on_server(b'Z'),
-            Reply::Ready {
-                executed: false,
-                simple: false
-            }
-        );
-        assert_eq!(answered(&mut pipeline, b"1Z").len(), 2);
-        assert!(pipeline.is_empty());
-    }
-
-    #[test]
-    fn what_follows_an_error_before_the_sync_is_not_owed() {
-        let mut pipeline = Pipeline::default();
-        sent(&mut pipeline, &[Owed::ParseUnnamed]);
-        assert!(matches!(
-            pipeline.on_server(b'E'),
-            Reply::StatementFailed(Failure {
-                unnamed_lost: true,
-                ..
-            })
-        ));
-        assert!(!pipeline.is_empty(), "the server waits for a Sync");
-        assert!(!pipeline.on_client(Owed::Bind, Instant::now()));
-        sent(&mut pipeline, &[Owed::Sync]);
-        assert_eq!(
-            pipeline.on_server(b'Z'),
-            Reply::Ready {
-                executed: false,
-                simple: false
-            }
-        );
-        assert!(pipeline.is_empty());
-    }
-
-    #[test]
-    fn syncs_inside_a_copy_are_not_answered() {
-        // libpq's order: the Sync after Execute is under way before the server asks for data.
-        let mut pipeline = Pipeline::default();
-        sent(&mut pipeline, &[Owed::Bind, Owed::Execute, Owed::Sync]);
-        assert_eq!(answered(&mut pipeline, b"2G")[1], Reply::CopyIn);
-        assert!(
-            !pipeline.on_client(Owed::Sync, Instant::now()),
-            "ignored during COPY"
-        );
-        sent(&mut pipeline, &[Owed::CopyEnd, Owed::Sync]);
-        assert!(matches!(
-            answered(&mut pipeline, b"CZ")[..],
-            [Reply::StatementDone(_), Reply::Ready { .. }]
-        ));
-        assert!(pipeline.is_empty());
-    }
-
-    #[test]
-    fn a_copy_sent_in_one_go_keeps_the_sync_after_its_end() {
-        let mut pipeline = Pipeline::default();
-        sent(
-            &mut pipeline,
-            &[Owed::Execute, Owed::Sync, Owed::CopyEnd, Owed::Sync],
-        );
-        answered(&mut pipeline, b"GC");
-        assert_eq!(pipeline.ready_owed(), 1);
-        answered(&mut pipeline, b"Z");
-        assert!(pipeline.is_empty());
-    }
-
-    #[test]
-    fn a_failed_copy_leaves_nothing_owed() {
-        let mut pipeline = Pipeline::default();
-        sent(&mut pipeline, &[Owed::Query]);
-        answered(&mut pipeline, b"G");
-        sent(&mut pipeline, &[Owed::CopyEnd]);
-        answered(&mut pipeline, b"EZ");
-        assert!(pipeline.is_empty());
-    }
-
-    #[test]
-    fn every_statement_of_a_simple_query_ends_by_itself() {
-        let mut pipeline = Pipeline::default();
-        sent(&mut pipeline, &[Owed::Query]);
-        let replies = answered(&mut pipeline, b"TDCCI");
-        assert_eq!(
-            replies
-                .iter()
-                .filter(|reply| matches!(reply, Reply::StatementDone(_)))
-                .count(),
-            3
-        );
-        assert_eq!(
-            pipeline.on_server(b'Z'),
-            Reply::Ready {
-                executed: true,
-                simple: true
-            }
-        );
-    }
-
-    #[test]
-    fn an_answer_to_nothing_is_unexpected() {
-        let mut pipeline = Pipeline::default();
-        assert_eq!(answered(&mut pipeline, b"Z12CG"), [Reply::Unexpected; 5]);
-    }
-
-    #[test]
-    fn each_copy_of_one_query_has_its_own_end() {
-        let mut pipeline = Pipeline::default();
-        sent(&mut pipeline, &[Owed::Query]);
-        answered(&mut pipeline, b"G");
-        sent(&mut pipeline, &[Owed::CopyEnd]);
-        answered(&mut pipeline, b"CG");
-        assert!(pipeline.is_copying(), "the second waits for its end");
-        sent(&mut pipeline, &[Owed::CopyEnd]);
-        answered(&mut pipeline, b"CZ");
-        assert!(pipeline.is_empty());
-    }
-
-    #[test]
-    fn the_end_of_a_copy_that_was_answered_is_not_owed() {
-        let mut pipeline = Pipeline::default();
-        sent(&mut pipeline, &[Owed::Query]);
-        answered(&mut pipeline, b"GEZ");
-        sent(&mut pipeline, &[Owed::CopyEnd]);
-        assert!(pipeline.is_empty());
-    }
-}
+mod tests;

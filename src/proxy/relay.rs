@@ -9,9 +9,9 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::time::Instant;
 
 use tokio::io::AsyncWrite;
+use tokio::time::Instant;
 
 use super::Shared;
 use super::client_side::Looked;
@@ -128,7 +128,7 @@ impl Session {
             let rested = self.traffic.pipeline.is_empty();
             let scanned = self
                 .traffic
-                .scan_client(self.now, &self.pool.metrics, server);
+                .scan_client(self.asked, &self.pool.metrics, server);
             if rested && !self.traffic.pipeline.is_empty() {
                 self.registration.set_state(ClientState::Active);
             }
@@ -140,11 +140,12 @@ impl Session {
             if !self.send_marked(cx, server)? {
                 return Ok(moved);
             }
-            if scanned.map_err(Parting::Violation)? == Looked::SendFirst {
+            let looked = scanned.map_err(Parting::Violation)?;
+            if looked == Looked::SendFirst {
                 continue;
             }
-            if self.traffic.goodbye || self.traffic.sharing.is_awaited() {
-                // What is read already may be all that the client sends: its end must not overtake that.
+            if self.traffic.goodbye || looked == Looked::Held && self.traffic.ends_with_goodbye() {
+                // Nothing more comes, and the end of the stream must not overtake what did.
                 return Ok(moved);
             }
             match self.traffic.from_client.poll_fill(cx, &mut self.client) {
@@ -154,6 +155,7 @@ impl Session {
                 Poll::Ready(Ok(read)) => {
                     self.context.metrics.bytes_received_from_client(read);
                     self.now = Instant::now();
+                    self.asked = self.now;
                     moved = true;
                 }
             }

@@ -12,6 +12,7 @@ use crate::clients::ClientGuard;
 use crate::cluster::PoolHandle;
 use crate::metrics::PinGuard;
 use crate::pgwire::StartupParameters;
+use crate::pool::Outside;
 use crate::tls::Stream;
 
 /// A replication connection and its server.
@@ -23,6 +24,8 @@ pub(super) struct Replication {
     pub(super) registered: Registered,
     pub(super) _registration: ClientGuard,
     pub(super) _pin: PinGuard,
+    /// Behind the server: its room is free when it is closed.
+    pub(super) _room: Outside,
 }
 
 /// Whether the client asks for the replication protocol (PostgreSQL, `parse_bool` or the word `database`).

@@ -1,16 +1,17 @@
 //! The look at what a server sends: which reply it is, whether it is the client's, and when the server is done.
 
 use std::sync::Arc;
+
 use tokio::time::Instant;
 
-use super::pins::Pins;
-use super::pipeline::Reply;
+use super::pipeline::{Failure, Reply};
+use super::state::Ended;
 use super::traffic::{Hidden, Traffic};
 use super::wording::{STALE_PLAN, own_name};
 use crate::backend::{Server, TxStatus};
 use crate::clients::{ClientGuard, ClientState};
 use crate::metrics::{Phase, PinReason, PoolMetrics, ProxyMetrics};
-use crate::pgwire::{FrameError, HEADER, Header, backend as tag};
+use crate::pgwire::{FrameError, HEADER, Header, backend, backend as tag};
 
 /// What a server sent that makes no sense; its connection cannot be used any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -69,12 +70,20 @@ impl Traffic {
                 return Ok(Scanned::All);
             }
             let reply = self.pipeline.on_server(header.tag);
-            if self.first_reply.is_none() && !is_asynchronous(header.tag) {
+            let hidden = hides(reply, header.tag);
+            if self.first_reply.is_none() && hidden.is_none() && !is_asynchronous(header.tag) {
                 self.first_reply = Some(told.now);
+            }
+            if header.tag == tag::PARAMETER_STATUS && self.keeps_from_client(header, server) {
+                continue;
             }
             let instead = self.told_instead(reply, header, server);
             let scanned = self.on_reply(reply, header, server, told)?;
-            if let Some(hidden) = hides(reply, header.tag) {
+            if std::mem::take(&mut self.withheld) {
+                self.hide(header, None, server);
+                continue;
+            }
+            if let Some(hidden) = hidden {
                 self.hide(header, hidden, server);
                 continue;
             }
@@ -182,7 +191,9 @@ impl Traffic {
             }
             Reply::StatementDone(sent) => {
                 if header.tag == tag::COMMAND_COMPLETE {
-                    self.on_command(header, server, told);
+                    self.on_command(header, server);
+                } else {
+                    self.state.on_done(None, server.parameters());
                 }
                 self.on_statement_end(sent, true, told);
             }
@@ -201,6 +212,7 @@ impl Traffic {
                     .query_error(std::str::from_utf8(sqlstate).unwrap_or_default());
                 self.phase = super::phase::Phase::Command;
                 self.deallocating = None;
+                self.state.on_failed(ended(&failure));
                 self.unnamed.on_failure(&failure);
                 self.on_statements_failed(&failure, server.copies());
                 if lost {
@@ -220,20 +232,24 @@ impl Traffic {
             Reply::Ready { executed, simple } => {
                 return Ok(self.on_ready(executed, simple, header, server, told));
             }
+            Reply::OwnFailed => {
+                if self.on_own_failed(header, server, told) {
+                    return Ok(Scanned::Fatal);
+                }
+            }
+            Reply::OwnReady => return Ok(self.on_ready(false, false, header, server, told)),
             Reply::Unexpected => return Err(ServerJunk::Unexpected(header.tag)),
         }
         Ok(Scanned::All)
     }
 
     /// A command was completed: what it leaves behind.
-    fn on_command(&mut self, header: Header, server: &mut Server, told: &Told<'_>) {
-        let command = command_tag(self.message(header));
-        let reason = Pins::of_tag(command);
+    fn on_command(&mut self, header: Header, server: &mut Server) {
+        let bytes = &self.from_server.bytes()[self.to_client..];
+        let command = command_tag(&bytes[HEADER..header.total.min(bytes.len())]);
+        self.state.on_done(Some(command), server.parameters());
         let one_dropped = command == b"DEALLOCATE";
         let all_dropped = matches!(command, b"DISCARD ALL" | b"DEALLOCATE ALL");
-        if let Some(reason) = reason {
-            self.pins.pin(reason, told.pool);
-        }
         if one_dropped && let Some(name) = self.deallocating.take() {
             self.names.on_deallocated(&name);
         }
@@ -258,6 +274,8 @@ impl Traffic {
             server.absorb(header.tag, &bytes[HEADER..header.total.min(bytes.len())]);
             // Something changed a parameter behind our back: compare one by one at the next checkout.
             server.set_applied(0);
+        } else if header.tag == tag::PORTAL_SUSPENDED {
+            self.state.on_suspended(server.parameters());
         }
     }
 
@@ -310,6 +328,11 @@ impl Traffic {
         if simple {
             self.unnamed.on_simple_query();
         }
+        self.state
+            .on_ready(status, simple, self.pipeline.is_empty());
+        if self.pipeline.is_empty() {
+            self.restore_login(status, server, told.now);
+        }
         if status != TxStatus::Idle {
             self.rest(told, ClientState::IdleInTransaction);
             return Scanned::All;
@@ -317,12 +340,22 @@ impl Traffic {
         if executed {
             told.pool.transaction_finished();
         }
+        self.state.pin(&mut self.pins, told.pool);
         self.rest(told, ClientState::Idle);
         if self.settled() {
             Scanned::Settled
         } else {
             Scanned::All
         }
+    }
+}
+
+/// What an error ended of what the session's state counts.
+fn ended(failure: &Failure) -> Ended {
+    match (failure.simple, failure.executing) {
+        (true, _) => Ended::Query,
+        (_, true) => Ended::Execute(failure.dropped_statements),
+        _ => Ended::Other(failure.dropped_statements),
     }
 }
 
@@ -341,9 +374,7 @@ fn hides(reply: Reply, tag: u8) -> Option<Option<Hidden>> {
             Some(None)
         }
         Reply::CopyParameters => Some(Some(Hidden::Parameters)),
-        Reply::CopyDescribed if tag == crate::pgwire::backend::NO_DATA => {
-            Some(Some(Hidden::NoColumns))
-        }
+        Reply::CopyDescribed if tag == backend::NO_DATA => Some(Some(Hidden::NoColumns)),
         Reply::CopyDescribed => Some(Some(Hidden::Columns)),
         _ => None,
     }

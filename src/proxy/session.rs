@@ -44,6 +44,8 @@ pub(super) struct Session {
     pub(super) leased: Instant,
     /// When bytes last came; read once per read, shared by all that is timed from it.
     pub(super) now: Instant,
+    /// When bytes last came from the client: a request that waited here is timed from then, not from when it was sent on.
+    pub(super) asked: Instant,
 }
 
 /// What a session waits for between leases.
@@ -179,6 +181,7 @@ impl Session {
                 Poll::Ready(Ok(read)) => {
                     self.context.metrics.bytes_received_from_client(read);
                     self.now = Instant::now();
+                    self.asked = self.now;
                 }
             }
         }
@@ -207,27 +210,26 @@ impl Session {
             return self.leased(lease, self.now).await;
         }
         self.registration.set_state(ClientState::Waiting);
-        let waited = self
+        let entered = match self
             .wait_for(|pool| async move { pool.enter().await })
-            .await;
-        let waited = match waited {
-            // Most find what another client gave back a moment ago.
-            Waited::Had(entered) => match entered.finish_now() {
-                Ok((checkout, now)) => {
-                    self.registration.set_state(ClientState::Idle);
-                    return self.leased(Lease::new(checkout), now).await;
-                }
-                Err(entered) => Box::pin(self.wait_for(|_| entered.finish())).await,
-            },
-            Waited::Failed(error) => Waited::Failed(error),
-            Waited::Cancelled => Waited::Cancelled,
-            Waited::Gone => Waited::Gone,
-            Waited::Stopping => Waited::Stopping,
+            .await
+        {
+            Waited::Had(entered) => entered,
+            other => return Box::pin(self.without_lease(other)).await,
         };
-        self.registration.set_state(ClientState::Idle);
-        match waited {
-            Waited::Had(checkout) => self.leased(Lease::new(checkout), Instant::now()).await,
-            other => Box::pin(self.without_lease(other)).await,
+        // Most find what another client gave back a moment ago.
+        match entered.finish_now() {
+            Ok((checkout, now)) => {
+                self.registration.set_state(ClientState::Idle);
+                self.leased(Lease::new(checkout), now).await
+            }
+            Err(entered) => match Box::pin(self.wait_for(|_| entered.finish())).await {
+                Waited::Had(checkout) => {
+                    self.registration.set_state(ClientState::Idle);
+                    self.leased(Lease::new(checkout), Instant::now()).await
+                }
+                other => Box::pin(self.without_lease(other)).await,
+            },
         }
     }
 
@@ -242,16 +244,14 @@ impl Session {
 
     /// A wait for a server ended without one.
     async fn without_lease<T>(&mut self, waited: Waited<T>) -> Option<Result<Lease, ()>> {
+        self.registration.set_state(ClientState::Idle);
         match waited {
             Waited::Failed(error) if error.class() == Class::Shutdown => {
                 self.end_stopping().await;
                 Some(Err(()))
             }
             Waited::Failed(error) => {
-                if matches!(
-                    error,
-                    CheckoutFailure::Checkout(CheckoutError::NoRoom { .. })
-                ) {
+                if error.no_room() {
                     self.context.metrics.limit_rejected(Limit::Servers);
                 }
                 self.refuse(error.class(), error.sqlstate(), &error.client_message())
@@ -286,6 +286,8 @@ impl Session {
                 return Poll::Ready(Waited::Stopping);
             }
             match self.traffic.from_client.poll_fill(cx, &mut self.client) {
+                // It said goodbye before it left: PostgreSQL would have carried out what it asked before that.
+                Poll::Ready(Ok(0) | Err(_)) if self.traffic.ends_with_goodbye() => Poll::Pending,
                 Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Waited::Gone),
                 Poll::Ready(Ok(read)) => {
                     self.context.metrics.bytes_received_from_client(read);
@@ -310,12 +312,15 @@ impl Session {
                 Some(Ok(lease))
             }
             Err(error) => {
-                lease.broken();
-                self.refuse(
-                    Class::ServerLost,
-                    Class::ServerLost.sqlstate(),
-                    &crate::error::chain(&error),
-                )
+                let error = CheckoutFailure::from(error);
+                match &error {
+                    CheckoutFailure::Base(error) if error.is_refusal() => {
+                        lease.server().mark_idle();
+                        lease.give_back();
+                    }
+                    _ => lease.broken(),
+                }
+                self.refuse(error.class(), error.sqlstate(), &error.client_message())
             }
         }
     }

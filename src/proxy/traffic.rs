@@ -11,10 +11,10 @@ use super::phase::Phase;
 use super::pins::Pins;
 use super::pipeline::Pipeline;
 use super::sharing::Sharing;
+use super::state::State;
 use super::unnamed::Unnamed;
 use crate::cluster::Vacated;
 use crate::pgwire::{Inbox, Outbox, Replies};
-use crate::sql::StateScan;
 
 /// One session's traffic.
 #[derive(Debug)]
@@ -25,8 +25,6 @@ pub(super) struct Traffic {
     pub(super) to_server: usize,
     /// Bytes of the client's current message beyond those marks, and the look at its text.
     pub(super) client_body: usize,
-    /// The look at the text of a statement that passes in pieces.
-    pub(super) text: Option<StateScan>,
     /// Bytes of ours that go to the server before the client's.
     pub(super) ahead: Outbox,
     /// The client said goodbye behind what was scanned.
@@ -57,6 +55,10 @@ pub(super) struct Traffic {
     pub(super) dropping: Dropping,
     /// How they are given to servers.
     pub(super) sharing: Sharing,
+    /// The ReadyForQuery at the mark is told to the client later.
+    pub(super) withheld: bool,
+    /// What statements do to the session.
+    pub(super) state: State,
     /// Why the server stays.
     pub(super) pins: Pins,
     /// When the first byte of the current statement's reply came.
@@ -106,7 +108,6 @@ impl Traffic {
             from_client: Inbox::default(),
             to_server: 0,
             client_body: 0,
-            text: None,
             ahead: Outbox::default(),
             goodbye: false,
             from_server: Inbox::default(),
@@ -122,6 +123,8 @@ impl Traffic {
             deallocating: None,
             dropping: Dropping::No,
             sharing,
+            withheld: false,
+            state: State::default(),
             pins: Pins::default(),
             first_reply: None,
             last_done: Instant::now(),

@@ -39,7 +39,7 @@ impl Traffic {
         let name = if failure.naming {
             self.names.oldest_change()
         } else {
-            self.names.at(number)
+            self.names.at(number, failure.number)
         };
         let name = name.unwrap_or_default();
         let mut told = Replies::default();

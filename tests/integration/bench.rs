@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::support::raw::Raw;
+use crate::support::raw::{Raw, close, ends, prepare, seen, tags, use_of};
 use crate::support::{Database, Postgres, Sidecar, eventually};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -96,4 +96,35 @@ impl Bench {
             .await
             .sum("poolwatch_pinned_sessions", &[])
     }
+
+    /// Runs the same batches on a direct connection and through the pool, where another client uses statements of its own
+    /// before each batch. Every answer must be the same.
+    pub(crate) async fn same_as_direct(&self, batches: &[Vec<u8>]) {
+        let mut direct = Raw::login(self.direct, &self.twin.name).await;
+        let (mut one, mut other) = (self.pooled().await, self.pooled().await);
+        let mut in_transaction = false;
+        for (at, batch) in batches.iter().enumerate() {
+            if !in_transaction {
+                intrude(&mut other, at).await;
+            }
+            let (mut expected, mut answer) = (direct.ask(batch).await, one.ask(batch).await);
+            for _ in 1..ends(batch) {
+                expected.extend(direct.until('Z').await);
+                answer.extend(one.until('Z').await);
+            }
+            assert_eq!(seen(&answer), seen(&expected), "batch {at}");
+            in_transaction = answer.last().expect("ReadyForQuery").body != b"I";
+        }
+        assert_eq!(self.pinned().await, 0.0, "nothing of this keeps a server");
+    }
+}
+
+/// Gives a name that others use another meaning, and uses it.
+async fn intrude(client: &mut Raw, number: usize) {
+    let name = ["a", "b", "c"][number % 3];
+    let text = format!("SELECT 'other {number}'");
+    let anew = [close(b'S', name), prepare(name, &text)].concat();
+    assert_eq!(tags(&client.ask(&anew).await), "31Z");
+    let answer = client.ask(&use_of(name, &[])).await;
+    assert_eq!(answer[1].row(), [format!("other {number}")]);
 }

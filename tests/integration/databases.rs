@@ -114,3 +114,26 @@ async fn a_client_at_work_is_not_sent_away_for_it() {
     assert_eq!(client.value("SELECT 1").await, "1");
     assert!(started.elapsed() < SOON);
 }
+
+/// Several at once, in one write: none is forgotten for the one behind it.
+#[tokio::test]
+async fn commands_in_a_pipeline_are_each_given_their_database() {
+    let server = Postgres::shared().await;
+    let (database, other) = (server.database().await, server.database().await);
+    let (sidecar, _client) = occupied(&database).await;
+    let mut admin = Raw::login(sidecar.proxy_addr(), &other.name).await;
+    let started = Instant::now();
+    admin
+        .send(
+            &[
+                query(&format!("DROP DATABASE {}", database.name)),
+                query("SELECT 1"),
+            ]
+            .concat(),
+        )
+        .await;
+    let dropped = admin.until('Z').await;
+    assert_eq!(tags(&dropped), "CZ", "{dropped:?}");
+    assert_eq!(tags(&admin.until('Z').await), "TDCZ");
+    assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
+}

@@ -7,7 +7,7 @@ use poolwatch::ops::postgres::{Mode, Options};
 
 use crate::bench::ONE;
 use crate::figures::Figures;
-use crate::support::raw::{Message, Raw, query, run, startup, sync, tags};
+use crate::support::raw::{Message, Raw, query, run, seen, startup, sync, tags};
 use crate::support::{Exit, Faults, Postgres, Scrape, Sidecar, Trouble, eventually};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -366,6 +366,45 @@ async fn a_pool_without_clients_goes_and_comes_again() {
         eventually(LIMIT, || async { gone.sessions().await == 0 }).await;
     }
     assert_eq!(client.value("SELECT 2").await, "2");
+}
+
+/// A replication connection has no pool, and is a server all the same.
+#[tokio::test]
+async fn replication_connections_count_as_servers() {
+    let database = Postgres::shared().await.database().await;
+    let settings = [
+        ("POOLWATCH_LIMITS__SERVERS", "2"),
+        ("POOLWATCH_POOL__TIMEOUT", "400ms"),
+    ];
+    let sidecar = Sidecar::start_with(&database, &database.url, &[], &settings).await;
+    let (address, replication) = (sidecar.proxy_addr(), [("replication", "database")]);
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        clients.push(Raw::login(address, &database.name).await);
+    }
+    for client in &mut clients {
+        client.rows("BEGIN").await;
+    }
+    for client in &mut clients {
+        client.rows("COMMIT").await;
+    }
+    // Both servers are idle: the first makes room.
+    let walsender = Raw::login_with(address, &database.name, &replication).await;
+    assert_eq!(clients[0].value("SELECT 1").await, "1");
+    clients[0].rows("BEGIN").await;
+    let started = Instant::now();
+    let told = clients[1].ask(&query("SELECT 2")).await;
+    assert!(seen(&told)[0].starts_with("E 53300 limit of 2"), "{told:?}");
+    assert_eq!(
+        refused(&sidecar, &database.name, &replication).await,
+        "53300"
+    );
+    assert!(started.elapsed() >= Duration::from_millis(800));
+    assert_eq!(rejections(&sidecar.scrape().await, "servers"), 2.0);
+    // Its room is free once it is gone.
+    drop(walsender);
+    assert_eq!(clients[1].value("SELECT 3").await, "3");
+    clients[0].rows("COMMIT").await;
 }
 
 /// Two pools of three under one limit of two: each gets its turn, and PostgreSQL never sees more than two.

@@ -4,71 +4,13 @@ use std::time::Duration;
 
 use crate::bench::Bench;
 use crate::support::raw::{
-    Message, Raw, bind, close, describe, execute, flush, message, parse, query, sync, tags,
+    Message, Raw, bind, close, describe, execute, flush, message, parse, prepare, query, seen,
+    sync, tags, use_of,
 };
 
-/// Bind and Execute of a named statement, and Sync.
-fn use_of(name: &str, parameters: &[&str]) -> Vec<u8> {
-    [bind("", name, parameters), execute("", 0), sync()].concat()
-}
-
-fn prepare(name: &str, sql: &str) -> Vec<u8> {
-    [parse(name, sql), sync()].concat()
-}
-
-/// What a client sees of an answer, but for where in PostgreSQL's source an error comes from.
-fn seen(answer: &[Message]) -> Vec<String> {
-    answer
-        .iter()
-        .map(|message| match message.tag {
-            // Drivers know this one by its routine.
-            'E' if message.code() == "0A000" => {
-                format!("E {} {}", message.field(b'M'), message.field(b'R'))
-            }
-            'E' => format!("E {} {}", message.code(), message.field(b'M')),
-            tag => format!("{tag} {:?}", message.body),
-        })
-        .collect()
-}
-
-/// Runs the same batches on a direct connection and through a pool of one server that keeps `limit` statements, where
-/// another client uses statements of its own before each batch. Every answer must be the same.
-async fn as_on_a_direct_connection(limit: &str, batches: &[Vec<u8>]) {
-    let bench = Bench::with(&[("POOLWATCH_POOL__MAX_PREPARED_STATEMENTS", limit)]).await;
-    let mut direct = Raw::login(bench.direct_address(), &bench.twin.name).await;
-    let (mut one, mut other) = (bench.pooled().await, bench.pooled().await);
-    let mut in_transaction = false;
-    for (at, batch) in batches.iter().enumerate() {
-        if !in_transaction {
-            // The same names, and other meanings.
-            let name = ["a", "b", "c"][at % 3];
-            let text = format!("SELECT 'other {at}'");
-            let bytes = [close(b'S', name), parse(name, &text), sync()].concat();
-            assert_eq!(tags(&other.ask(&bytes).await), "31Z");
-            let answer = other.ask(&use_of(name, &[])).await;
-            assert_eq!(answer[1].row(), [format!("other {at}")]);
-        }
-        let syncs = batch_ends(batch);
-        let (mut expected, mut answer) = (direct.ask(batch).await, one.ask(batch).await);
-        for _ in 1..syncs {
-            expected.extend(direct.until('Z').await);
-            answer.extend(one.until('Z').await);
-        }
-        assert_eq!(seen(&answer), seen(&expected), "batch {at}");
-        in_transaction = answer.last().expect("ReadyForQuery").body != b"I";
-    }
-    assert_eq!(bench.pinned().await, 0.0, "nothing of this keeps a server");
-}
-
-/// How many ReadyForQuery a batch is answered with.
-fn batch_ends(batch: &[u8]) -> usize {
-    let (mut at, mut ends) = (0, 0);
-    while at < batch.len() {
-        ends += usize::from(matches!(batch[at], b'S' | b'Q'));
-        let length = batch[at + 1..at + 5].try_into().expect("four bytes");
-        at += 1 + u32::from_be_bytes(length) as usize;
-    }
-    ends
+/// A pool of one server that keeps so many statements.
+async fn keeping(limit: &str) -> Bench {
+    Bench::with(&[("POOLWATCH_POOL__MAX_PREPARED_STATEMENTS", limit)]).await
 }
 
 #[tokio::test]
@@ -107,7 +49,7 @@ async fn names_mean_what_their_client_said_on_whatever_server() {
         use_of("a", &[]),
     ];
     for limit in ["256", "2", "1"] {
-        as_on_a_direct_connection(limit, &batches).await;
+        keeping(limit).await.same_as_direct(&batches).await;
     }
 }
 
@@ -126,6 +68,9 @@ async fn errors_speak_of_the_clients_names() {
         prepare("twin", "SELECT $1::int"),
         use_of("twin", &[]),
         use_of("a", &[]),
+        // Both before an answer.
+        [use_of("twin", &[]), use_of("a", &["1"])].concat(),
+        [use_of("a", &["1"]), use_of("twin", &[]), use_of("a", &[])].concat(),
         // 26000
         use_of("nobody", &[]),
         [describe(b'S', "nobody"), sync()].concat(),
@@ -151,7 +96,7 @@ async fn errors_speak_of_the_clients_names() {
         use_of("a", &[]),
     ];
     for limit in ["256", "1"] {
-        as_on_a_direct_connection(limit, &batches).await;
+        keeping(limit).await.same_as_direct(&batches).await;
     }
 }
 
@@ -177,7 +122,7 @@ async fn transactions_that_fail_take_no_names_with_them() {
         use_of("end", &[]),
     ];
     for limit in ["256", "1"] {
-        as_on_a_direct_connection(limit, &batches).await;
+        keeping(limit).await.same_as_direct(&batches).await;
     }
 }
 
@@ -206,7 +151,7 @@ async fn a_pipeline_of_several_batches() {
         .concat(),
     ];
     for limit in ["256", "1"] {
-        as_on_a_direct_connection(limit, &batches).await;
+        keeping(limit).await.same_as_direct(&batches).await;
     }
 }
 
@@ -240,7 +185,7 @@ async fn statements_dropped_by_sql() {
         use_of("a", &[]),
     ];
     for limit in ["256", "1"] {
-        as_on_a_direct_connection(limit, &batches).await;
+        keeping(limit).await.same_as_direct(&batches).await;
     }
 }
 
@@ -272,7 +217,7 @@ async fn a_change_of_schema_is_seen_as_on_a_direct_connection() {
             use_of("a", &["1"]),
         ];
         // DDL keeps its server in this version, so it is given by somebody else.
-        let bench = Bench::with(&[("POOLWATCH_POOL__MAX_PREPARED_STATEMENTS", limit)]).await;
+        let bench = keeping(limit).await;
         let mut direct = Raw::login(bench.direct_address(), &bench.twin.name).await;
         let mut elsewhere = bench.direct().await;
         let (mut one, mut other) = (bench.pooled().await, bench.pooled().await);
@@ -331,7 +276,7 @@ async fn a_client_that_prepares_after_a_change_never_hears_of_others_plans() {
 
 #[tokio::test]
 async fn a_statement_is_prepared_once_a_server_however_many_use_it() {
-    let bench = Bench::with(&[("POOLWATCH_POOL__MAX_PREPARED_STATEMENTS", "3")]).await;
+    let bench = keeping("3").await;
     let mut clients = Vec::new();
     for _ in 0..4 {
         let mut client = bench.pooled().await;
@@ -389,7 +334,7 @@ async fn a_flush_is_answered_before_the_sync() {
 
 #[tokio::test]
 async fn long_binds_and_long_descriptions_pass() {
-    let bench = Bench::with(&[("POOLWATCH_POOL__MAX_PREPARED_STATEMENTS", "1")]).await;
+    let bench = keeping("1").await;
     let (mut one, mut other) = (bench.pooled().await, bench.pooled().await);
     let columns: Vec<_> = (0..1_600)
         .map(|at| format!("{at} AS a_rather_long_name_for_a_column_{at}"))
@@ -495,7 +440,7 @@ async fn statements_are_prepared_within_a_transaction_that_a_statement_began() {
         use_of("end", &[]),
     ];
     for limit in ["256", "1"] {
-        as_on_a_direct_connection(limit, &batches).await;
+        keeping(limit).await.same_as_direct(&batches).await;
     }
 }
 
@@ -522,6 +467,6 @@ async fn statements_that_the_server_lacks_are_refused_in_a_failed_transaction_as
         .concat(),
     ];
     for limit in ["256", "1"] {
-        as_on_a_direct_connection(limit, &batches).await;
+        keeping(limit).await.same_as_direct(&batches).await;
     }
 }

@@ -82,13 +82,6 @@ async fn settings_do_not_leak() {
     .await;
     leaves_nothing(
         &bench,
-        "SET application_name = 'mine'",
-        "SHOW application_name",
-        "mine",
-    )
-    .await;
-    leaves_nothing(
-        &bench,
         "SET custom.mark = 'mine'",
         "SHOW custom.mark",
         "mine",

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
+use crate::bench::Bench;
 use crate::figures::{Figures, clients};
+use crate::support::raw::{prepare, tags, use_of};
 use crate::support::{Database, Pgbench, Postgres, Scrape, Sidecar, eventually};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -298,4 +300,45 @@ async fn a_client_that_runs_a_query_is_active_in_its_transaction_too() {
     let (slept, cancelled) = tokio::join!(client.batch_execute("SELECT pg_sleep(64)"), watched);
     cancelled.expect("a cancel request");
     assert!(slept.is_err());
+}
+
+/// A message that waits for its statement to be prepared on another server has been asked when it came: what it waited for
+/// and what it ran are the query's time, and none of it the time to pass rows on.
+#[tokio::test]
+async fn a_statement_that_is_prepared_again_is_timed_from_its_request() {
+    let bench = Bench::with(&[("POOLWATCH_POOL__MAX_PREPARED_STATEMENTS", "1")]).await;
+    let mut direct = bench.direct().await;
+    direct.rows("CREATE TABLE held AS SELECT 1 AS n").await;
+    let (mut client, mut other) = (bench.pooled().await, bench.pooled().await);
+    let sleep = "SELECT pg_sleep(0.3) FROM held";
+    client.ask(&prepare("s", sleep)).await;
+    // Takes its place.
+    other.ask(&prepare("o", "SELECT 'other'")).await;
+    let before = bench.sidecar.scrape().await;
+    direct.rows("BEGIN").await;
+    direct.rows("LOCK TABLE held").await;
+    let started = Instant::now();
+    client.send(&use_of("s", &[])).await;
+    let mut watcher = bench.direct().await;
+    loop {
+        let waiting =
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'held'::regclass";
+        if watcher.value(waiting).await == "1" {
+            break;
+        }
+    }
+    watcher.rows("SELECT pg_sleep(0.3)").await;
+    direct.rows("COMMIT").await;
+    assert_eq!(tags(&client.until('Z').await), "2DCZ");
+    let elapsed = started.elapsed().as_secs_f64();
+    let after = bench.sidecar.scrape().await;
+    let grown = |name: &str, labels: &[(&str, &str)]| {
+        after.histogram(name, labels).sum - before.histogram(name, labels).sum
+    };
+    let took = grown("db_client_operation_duration_seconds", &[]);
+    let execute = grown("poolwatch_query_phase_seconds", &[("phase", "execute")]);
+    let transfer = grown("poolwatch_query_phase_seconds", &[("phase", "transfer")]);
+    assert!((0.6..=elapsed).contains(&took), "{took} of {elapsed}");
+    assert!((0.6..=elapsed).contains(&execute), "{execute} of {elapsed}");
+    assert!(transfer <= elapsed - 0.6, "{transfer} of {elapsed}");
 }

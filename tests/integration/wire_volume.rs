@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::OwnedWriteHalf;
 
 use crate::bench::{Bench, ONE};
-use crate::support::raw::{Raw, message, query, run, sync, tags};
+use crate::support::raw::{
+    Raw, execute, flush, message, parse, prepare, query, run, sync, tags, use_of,
+};
 use crate::support::{Faults, Postgres, Sidecar, Trouble, eventually};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -92,28 +95,87 @@ async fn one_large_row_to_a_slow_client_costs_no_memory() {
     slow_result("SELECT repeat('x', 200000000)").await;
 }
 
-#[tokio::test]
-async fn a_large_copy_to_a_slow_server_costs_no_memory() {
+/// For a server that takes nothing for a while: a beginning, megabytes, an end; and what is answered to it.
+struct Flood {
+    head: Vec<u8>,
+    megabyte: Vec<u8>,
+    tail: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+impl Flood {
+    /// One message, whose body is the megabytes between these.
+    fn one(tag: u8, before: &[u8], after: &[u8]) -> Self {
+        let length = 4 + before.len() + MEGABYTES * 1_000_000 + after.len();
+        let length = u32::try_from(length).expect("a length");
+        Self {
+            head: [&[tag], &length.to_be_bytes()[..], before].concat(),
+            megabyte: vec![b'x'; 1_000_000],
+            tail: after.to_vec(),
+            answer: Vec::new(),
+        }
+    }
+
+    /// Execution of this statement, which asks for the length of its parameter.
+    fn parameter(statement: &str) -> Self {
+        let length = u32::try_from(MEGABYTES * 1_000_000).expect("a length");
+        let names = ["\0", statement, "\0"].concat();
+        let before = [names.as_bytes(), b"\0\0\0\x01", &length.to_be_bytes()].concat();
+        let mut flood = Self::one(b'B', &before, b"\0\0");
+        flood.tail.extend([execute("", 0), sync()].concat());
+        flood.answer = [
+            message(b'2', b""),
+            message(b'D', b"\0\x01\0\0\0\x09200000000"),
+            message(b'C', b"SELECT 1\0"),
+        ]
+        .concat();
+        flood
+    }
+
+    /// What ends a COPY of so many rows.
+    fn copied(mut self, rows: usize) -> Self {
+        self.tail.extend(message(b'c', b""));
+        self.answer = message(b'C', format!("COPY {rows}\0").as_bytes());
+        self
+    }
+
+    async fn write(self, mut write: OwnedWriteHalf) -> OwnedWriteHalf {
+        write.write_all(&self.head).await.expect("send");
+        for _ in 0..MEGABYTES {
+            write.write_all(&self.megabyte).await.expect("send");
+        }
+        write.write_all(&self.tail).await.expect("send");
+        write
+    }
+}
+
+/// Sends the flood while nothing reaches the server, until poolwatch reads no more; then lets it through.
+async fn slow_server(before: &[Vec<u8>], flood: Flood) {
     let server = Postgres::shared().await;
     let database = server.database().await;
+    let direct = database.connect().await;
+    let table = "CREATE UNLOGGED TABLE big (a text)";
+    direct.batch_execute(table).await.expect("a table");
     let faults = Faults::before(server.port()).await;
-    let sidecar = Sidecar::start_with(&database, &faults.through(&database.url), &[], &ONE).await;
+    let few = [
+        ONE[0],
+        ONE[1],
+        ("POOLWATCH_POOL__MAX_PREPARED_STATEMENTS", "1"),
+    ];
+    let sidecar = Sidecar::start_with(&database, &faults.through(&database.url), &[], &few).await;
     let mut client = Raw::login(sidecar.proxy_addr(), &database.name).await;
-    client.rows("CREATE UNLOGGED TABLE big (a text)").await;
-    let before = reset_high_water(sidecar.pid());
-    client.send(&query("COPY big FROM STDIN")).await;
-    assert_eq!(tags(&client.take(1).await), "G");
+    // A transaction, so that the server is this client's already when nothing reaches it any more.
+    client.rows("BEGIN").await;
+    let resident = reset_high_water(sidecar.pid());
+    for request in before {
+        client.send(request).await;
+        let answer = client.take(1).await;
+        assert!(["1", "G"].contains(&&tags(&answer)[..]), "{answer:?}");
+    }
     faults.set(Trouble::BlackHole);
-    let (mut read, mut write) = client.into_halves();
-    let writing = tokio::spawn(async move {
-        let row = [&vec![b'x'; 999_999][..], b"\n"].concat();
-        let piece = message(b'd', &row);
-        for _ in 0..MEGABYTES {
-            write.write_all(&piece).await.expect("send");
-        }
-        write.write_all(&message(b'c', b"")).await.expect("send");
-        write
-    });
+    let (mut read, write) = client.into_halves();
+    let expected = [&flood.answer[..], &message(b'Z', b"T")].concat();
+    let writing = tokio::spawn(flood.write(write));
     stalled(|| async {
         let scrape = sidecar.scrape().await;
         scrape.sum(
@@ -124,19 +186,49 @@ async fn a_large_copy_to_a_slow_server_costs_no_memory() {
     .await;
     assert!(!writing.is_finished());
     faults.set(Trouble::None);
-    let mut end = [0; 14 + 6];
-    tokio::time::timeout(Duration::from_secs(120), read.read_exact(&mut end))
+    let mut answer = vec![0; expected.len()];
+    tokio::time::timeout(Duration::from_secs(120), read.read_exact(&mut answer))
         .await
         .expect("an answer")
         .expect("read");
-    assert_eq!(
-        &end[..14],
-        b"C\0\0\0\x0dCOPY 200\0",
-        "{}",
-        String::from_utf8_lossy(&end)
-    );
+    let text = String::from_utf8_lossy(&answer);
+    assert!(answer == expected, "{text}");
     drop(writing.await);
-    assert_grew_little(sidecar.pid(), before);
+    assert_grew_little(sidecar.pid(), resident);
+}
+
+#[tokio::test]
+async fn a_large_copy_to_a_slow_server_costs_no_memory() {
+    let row = [&vec![b'x'; 999_999][..], b"\n"].concat();
+    let flood = Flood {
+        head: Vec::new(),
+        megabyte: message(b'd', &row),
+        tail: Vec::new(),
+        answer: Vec::new(),
+    };
+    slow_server(&[query("COPY big FROM STDIN")], flood.copied(MEGABYTES)).await;
+}
+
+#[tokio::test]
+async fn one_large_copied_row_to_a_slow_server_costs_no_memory() {
+    let flood = Flood::one(b'd', b"", b"\n").copied(1);
+    slow_server(&[query("COPY big FROM STDIN")], flood).await;
+}
+
+const LENGTH: &str = "SELECT length($1::text)";
+
+#[tokio::test]
+async fn one_large_parameter_to_a_slow_server_costs_no_memory() {
+    let prepare = [parse("", LENGTH), flush()].concat();
+    slow_server(&[prepare], Flood::parameter("")).await;
+}
+
+#[tokio::test]
+async fn one_large_parameter_of_a_statement_to_be_prepared_again_costs_no_memory() {
+    // The server keeps one statement: the second takes the place of the first.
+    let first = [parse("first", LENGTH), flush()].concat();
+    let second = [parse("second", "SELECT 2"), flush()].concat();
+    slow_server(&[first, second], Flood::parameter("first")).await;
 }
 
 #[tokio::test]
@@ -164,4 +256,28 @@ async fn a_large_statement_is_relayed_whole() {
     let mut reader = client;
     let answer = reader.ask_while_reading(&all).await;
     assert_eq!(tags(&answer), "12DC12DC12DC12DCZ");
+}
+
+/// Each error is told in the client's words, so it is no longer where the server's bytes are.
+#[tokio::test]
+async fn errors_about_shared_statements_to_a_slow_client_cost_no_memory() {
+    let bench = Bench::new().await;
+    let mut client = bench.pooled().await;
+    client.ask(&prepare("s", "SELECT repeat('x', 20000)")).await;
+    let pid = bench.sidecar.pid();
+    let before = reset_high_water(pid);
+    let one = [use_of("s", &[]), use_of("s", &["too many"])].concat();
+    let (_read, mut write) = client.into_halves();
+    let sending = tokio::spawn(async move {
+        let _ = write.write_all(&one.repeat(20_000)).await;
+        write
+    });
+    stalled(|| async {
+        let labels = [("side", "server"), ("direction", "received")];
+        let scrape = bench.sidecar.scrape().await;
+        scrape.sum("poolwatch_bytes_total", &labels) as u64
+    })
+    .await;
+    sending.abort();
+    assert_grew_little(pid, before);
 }

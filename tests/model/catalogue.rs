@@ -487,7 +487,7 @@ pub(crate) const STATE: &[Row] = &[
     ),
     row("ANALYZE t{l}", 0, &[L(Leaves::Command)]),
     row("VACUUM t{l}", 0, &[L(Leaves::Command)]),
-    row("LOAD 'plpgsql'", 0, &[L(Leaves::Command)]),
+    row("LOAD 'plpgsql'", 0, &[L(Leaves::Library)]),
 ];
 
 /// COPY … FROM STDIN, and the data that comes with it.

@@ -396,7 +396,14 @@ impl<'a> Generator<'a> {
                 name: portal.to_owned(),
             });
         }
-        messages.push(self.execute(portal.to_owned()));
+        let mut execute = self.execute(portal.to_owned());
+        if let Message::Execute { rows, .. } = &mut execute
+            && statement.text.contains("RETURNING")
+        {
+            // What it wrote is not seen until it is read to its end or a Parse follows, which may be one of poolwatch's.
+            *rows = 0;
+        }
+        messages.push(execute);
     }
 
     fn execute(&mut self, portal: String) -> Message {

@@ -49,6 +49,8 @@ pub(crate) enum Leaves {
     Deallocate,
     /// DISCARD of any kind.
     Discard,
+    /// A library.
+    Library,
     /// A FunctionCall message.
     Call,
     /// A login with parameters that are not reported.
@@ -69,28 +71,29 @@ pub(crate) enum Pin {
 /// The table.
 pub(crate) const PINS: &[(Leaves, Pin)] = &[
     (Leaves::Named, Pin::Never),
-    (Leaves::Command, Pin::ToTheEnd),
-    (Leaves::Reported, Pin::ToTheEnd),
+    (Leaves::Command, Pin::Never),
+    (Leaves::Reported, Pin::Never),
     (Leaves::Unreported, Pin::ToTheEnd),
-    (Leaves::Local, Pin::ToTheEnd),
+    (Leaves::Local, Pin::Never),
     (Leaves::Configured, Pin::ToTheEnd),
-    (Leaves::ConfiguredLocally, Pin::ToTheEnd),
-    (Leaves::Reset, Pin::ToTheEnd),
+    (Leaves::ConfiguredLocally, Pin::Never),
+    (Leaves::Reset, Pin::Never),
     (Leaves::Role, Pin::ToTheEnd),
     (Leaves::Listen, Pin::ToTheEnd),
-    (Leaves::Unlisten, Pin::ToTheEnd),
+    (Leaves::Unlisten, Pin::Never),
     (Leaves::Temporary, Pin::ToTheEnd),
-    (Leaves::TemporaryForNow, Pin::ToTheEnd),
+    (Leaves::TemporaryForNow, Pin::Never),
     (Leaves::Advisory, Pin::ToTheEnd),
-    (Leaves::Unlock, Pin::ToTheEnd),
-    (Leaves::AdvisoryForNow, Pin::ToTheEnd),
-    (Leaves::Cursor, Pin::ToTheEnd),
+    (Leaves::Unlock, Pin::Never),
+    (Leaves::AdvisoryForNow, Pin::Never),
+    (Leaves::Cursor, Pin::Never),
     (Leaves::Hold, Pin::ToTheEnd),
     (Leaves::Prepare, Pin::ToTheEnd),
     (Leaves::Deallocate, Pin::Never),
-    (Leaves::Discard, Pin::ToTheEnd),
+    (Leaves::Discard, Pin::Never),
+    (Leaves::Library, Pin::ToTheEnd),
     (Leaves::Call, Pin::ToTheEnd),
-    (Leaves::Startup, Pin::ToTheEnd),
+    (Leaves::Startup, Pin::Never),
 ];
 
 /// Whether what a prepared statement returns may change under it. On a direct connection it fails from then on (0A000).
@@ -121,7 +124,7 @@ pub(crate) struct Known {
 }
 
 pub(crate) const KNOWN: Known = Known {
-    reset_forgets_the_login: true,
+    reset_forgets_the_login: false,
     cancels_hit_the_next: false,
     parses_again: true,
 };

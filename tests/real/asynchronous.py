@@ -11,7 +11,7 @@ import sqlalchemy
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from routes import CLIENTS, Transcript, on_every_road
+from routes import CLIENTS, Transcript, on_every_road, shared_by
 
 TABLES = """
 CREATE TABLE item (id integer PRIMARY KEY, owner integer NOT NULL, name text, amount numeric, at timestamptz, tags text[], body jsonb, raw bytea);
@@ -140,7 +140,7 @@ async def interrupted(connect, seen):
         seen.note("from outside", await other.fetchval("SELECT count(*) FROM log WHERE owner = 0"))
     lost = asyncio.ensure_future(refused(victim.fetch("SELECT pg_sleep(60), 'to be terminated'")))
     terminate = ("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
-                 "WHERE query LIKE '%to be terminated%' AND state = 'active' AND pid <> pg_backend_pid()")
+                 "WHERE query LIKE '%to be terminated%' AND wait_event = 'PgSleep'")
     while not await other.fetchval(terminate):
         pass
     seen.note("terminated", await lost)
@@ -184,18 +184,14 @@ async def pooled(route, how, seen):
         seen.note("pooled", await asyncio.gather(*[task(number) for number in range(40)]))
 
 
-# asyncpg's pool sends RESET ALL at each release, and its look at types of one's own set_config: both keep the server.
-PINNED = CLIENTS
-
-
 def check_asyncpg_cached(world):
     """asyncpg as it comes: it names its statements and keeps a hundred of them for each connection."""
-    on_every_road(world, lambda route: asyncio.run(with_asyncpg(route)), servers=PINNED)
+    on_every_road(world, lambda route: asyncio.run(with_asyncpg(route)), servers=shared_by(CLIENTS))
 
 
 def check_asyncpg_uncached(world):
     """asyncpg with statement_cache_size=0, which is what people are told to do behind a pooler."""
-    on_every_road(world, lambda route: asyncio.run(with_asyncpg(route, statement_cache_size=0)), servers=PINNED)
+    on_every_road(world, lambda route: asyncio.run(with_asyncpg(route, statement_cache_size=0)), servers=shared_by(CLIENTS))
 
 
 CUSTOM = """
@@ -237,7 +233,8 @@ async def with_types(route):
 
 def check_asyncpg_types(world):
     """asyncpg with enums, composites, domains and ranges in every client at once."""
-    on_every_road(world, lambda route: asyncio.run(with_types(route)), servers=PINNED)
+    # The look at a type sets `jit` back by its value and not by RESET: the connection keeps its server.
+    on_every_road(world, lambda route: asyncio.run(with_types(route)), servers=CLIENTS)
 
 
 class Base(DeclarativeBase):

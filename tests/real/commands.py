@@ -80,8 +80,10 @@ def belonging_to(folder):
 
 
 @contextlib.contextmanager
-def demo(world, account, *arguments):
-    """The demo with a temporary folder of its own, so that whatever it leaves is seen; the program is copied where anyone may run it."""
+def demo(world, account, *arguments, prefix=(), **settings):
+    """The demo with a temporary folder of its own, so that whatever it leaves is seen; the program is copied where anyone may run it.
+
+    `prefix` is a command that runs it; `settings` are further variables of its environment."""
     home = pathlib.Path(tempfile.mkdtemp(prefix="real-demo-"))
     home.chmod(0o755)
     temporary = home / "tmp"
@@ -94,8 +96,8 @@ def demo(world, account, *arguments):
         become = dict(user=account.pw_uid, group=account.pw_gid, extra_groups=[])
     name = f"{world.check}-{account.pw_name if account else 'self'}"
     out, err = open(world.out / f"{name}.out", "w+"), open(world.out / f"{name}.err", "w+")
-    process = subprocess.Popen([program, "demo", *arguments], stdout=out, stderr=err, cwd=home, **become,
-                               env=environment(TMPDIR=str(temporary), HOME=str(temporary)))
+    process = subprocess.Popen([*prefix, program, "demo", *arguments], stdout=out, stderr=err, cwd=home, **become,
+                               env=environment(**(dict(TMPDIR=str(temporary), HOME=str(temporary)) | settings)))
     try:
         yield process, out, err, temporary
         until(lambda: f"no process is left: {belonging_to(temporary)}", lambda: not belonging_to(temporary), 5)

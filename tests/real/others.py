@@ -58,9 +58,7 @@ def check_jdbc_forces_binary(world):
 
 def rust(world, client):
     binary = CACHE / "real-rust" / "debug" / "poolwatch-real-rust"
-    # sqlx sets extra_float_digits at its login, which PostgreSQL does not report: each of its connections keeps a server.
-    servers = CLIENTS if client == "sqlx" else shared_by(CLIENTS)
-    on_every_road(world, lambda route: program(route, str(binary), client), servers=servers)
+    on_every_road(world, lambda route: program(route, str(binary), client), servers=shared_by(CLIENTS))
 
 
 def check_sqlx(world):

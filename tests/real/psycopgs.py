@@ -195,7 +195,7 @@ def interrupted(connect, seen):
 
         def terminate():
             find = ("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
-                    "WHERE query LIKE '%to be terminated%' AND state = 'active' AND pid <> pg_backend_pid()")
+                    "WHERE query LIKE '%to be terminated%' AND wait_event = 'PgSleep'")
             while not other.execute(find).fetchone()[0]:
                 pass
 

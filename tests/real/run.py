@@ -19,6 +19,7 @@ import traceback
 import asynchronous
 import commands
 import drivers
+import fetching
 import figures
 import initialise
 import migrations
@@ -31,7 +32,7 @@ import suites
 import terminals
 from harness import Postgres, Sidecar
 
-PARTS = (commands, initialise, drivers, figures, outages, postgres18, terminals, asynchronous, psycopgs, migrations, onward, others, suites)
+PARTS = (commands, fetching, initialise, drivers, figures, outages, postgres18, terminals, asynchronous, psycopgs, migrations, onward, others, suites)
 
 
 class World:

@@ -375,3 +375,39 @@ pub fn terminate() -> Vec<u8> {
 pub fn run(sql: &str, parameters: &[&str]) -> Vec<u8> {
     [parse("", sql), bind("", "", parameters), execute("", 0)].concat()
 }
+
+/// Bind and Execute of a named statement, and Sync.
+pub fn use_of(name: &str, parameters: &[&str]) -> Vec<u8> {
+    [bind("", name, parameters), execute("", 0), sync()].concat()
+}
+
+/// Parse of a named statement, and Sync.
+pub fn prepare(name: &str, sql: &str) -> Vec<u8> {
+    [parse(name, sql), sync()].concat()
+}
+
+/// How many ReadyForQuery messages are answered with.
+pub fn ends(messages: &[u8]) -> usize {
+    let (mut at, mut ends) = (0, 0);
+    while at < messages.len() {
+        ends += usize::from(matches!(messages[at], b'S' | b'Q'));
+        let length = messages[at + 1..at + 5].try_into().expect("four bytes");
+        at += 1 + u32::from_be_bytes(length) as usize;
+    }
+    ends
+}
+
+/// What a client sees of an answer, but for where in PostgreSQL's source an error comes from.
+pub fn seen(answer: &[Message]) -> Vec<String> {
+    answer
+        .iter()
+        .map(|message| match message.tag {
+            // Drivers know this one by its routine.
+            'E' if message.code() == "0A000" => {
+                format!("E {} {}", message.field(b'M'), message.field(b'R'))
+            }
+            'E' => format!("E {} {}", message.code(), message.field(b'M')),
+            tag => format!("{tag} {:?}", message.body),
+        })
+        .collect()
+}

@@ -1,6 +1,7 @@
 //! Fetches PostgreSQL's programs where the machine has none, into a cache that outlives us.
 
-use std::fs::Permissions;
+use std::fs::{self, Permissions};
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,12 +37,43 @@ async fn download(home: &Path) -> Result<(), String> {
     let (_, archive) = get_archive(theseus::URL, &version)
         .await
         .map_err(|error| format!("{}: {}", theseus::URL, chain(&error)))?;
-    // Extracts beside `home` and renames, under a lock: two demos at once do not harm each other.
-    extract(theseus::URL, &archive, home)
+    let scratch = Scratch::beside(home).map_err(|error| chain(&error))?;
+    let made = scratch.0.join("postgresql");
+    extract(theseus::URL, &archive, &made)
         .await
         .map_err(|error| chain(&error))?;
-    // It is made private to us, but another account may have to run what is in it.
-    std::fs::set_permissions(home, Permissions::from_mode(0o755)).map_err(|error| chain(&error))
+    publish(&made, home).map_err(|error| chain(&error))
+}
+
+/// Puts what was extracted into its place, whole. Of two demos at once the first one's stays.
+fn publish(made: &Path, home: &Path) -> io::Result<()> {
+    // It was made private to us, but another account may have to run what is in it.
+    fs::set_permissions(made, Permissions::from_mode(0o755))?;
+    match fs::rename(made, home) {
+        Err(_) if home.join("bin").join("postgres").is_file() => Ok(()),
+        renamed => renamed,
+    }
+}
+
+/// A directory of our own to extract in, gone on drop with whatever is left in it: an archive that breaks off leaves half of itself.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    /// On the file system of `home`, so that the result can be renamed to it.
+    fn beside(home: &Path) -> io::Result<Self> {
+        let parent = home.parent().unwrap_or(home);
+        fs::create_dir_all(parent)?;
+        let path = parent.join(format!(".fetched-{:08x}", rand::random::<u32>()));
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // There is nobody to tell, and nothing depends on it.
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Root's home is closed to the account that will run the programs.

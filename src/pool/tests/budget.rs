@@ -117,6 +117,51 @@ async fn a_wait_for_room_ends_within_the_pools_timeout() {
     assert_settled(&b, &world_b, 0);
 }
 
+/// A connection outside the pool takes its turn in the same queue, and has even its own pool's idle ones closed.
+#[tokio::test(start_paused = true)]
+async fn a_connection_outside_the_pools_has_a_room_too() {
+    let (budget, [(a, world), (b, _)]) = two(2, plain(2, 0));
+    drop(take(&a, 2).await);
+    let outside = a.outside().await.unwrap();
+    assert_eq!(world.closed(), [CloseReason::Idle]);
+    assert_eq!((a.status().idle, budget.taken_and_waiting()), (1, (2, 0)));
+    let held = a.checkout().await.unwrap();
+    let refused = b.outside().await.unwrap_err();
+    assert!(
+        matches!(refused, CheckoutError::NoRoom { limit: 2, .. }),
+        "{refused:?}"
+    );
+    // Waits that are given up leave the queue in order, whether their room was made or not.
+    let mut waiting = Box::pin(b.outside());
+    assert!(poll!(&mut waiting).is_pending());
+    assert_eq!(
+        (b.status().waiting, budget.taken_and_waiting()),
+        (1, (2, 1))
+    );
+    drop(waiting);
+    assert_eq!(
+        (b.status().waiting, budget.taken_and_waiting()),
+        (0, (2, 0))
+    );
+    let mut waiting = Box::pin(b.outside());
+    assert!(poll!(&mut waiting).is_pending());
+    drop((outside, waiting));
+    assert_eq!(budget.taken_and_waiting(), (1, 0));
+    // What comes back to its pool is closed for it, too.
+    let rest = b.outside().await.unwrap();
+    let mut waiting = Box::pin(a.outside());
+    assert!(poll!(&mut waiting).is_pending());
+    drop(held);
+    let last = waiting.await.unwrap();
+    assert_eq!((a.status().idle, budget.taken_and_waiting()), (0, (2, 0)));
+    drop((rest, last));
+    assert_eq!(budget.taken_and_waiting(), (0, 0));
+    // Room or not, a closed pool opens nothing more.
+    a.close();
+    let refused = a.outside().await.unwrap_err();
+    assert!(matches!(refused, CheckoutError::Closed), "{refused:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_closed_pool_ends_its_waits() {
     let (budget, [(a, _world_a), (b, world_b)]) = two(1, plain(1, 0));

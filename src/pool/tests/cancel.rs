@@ -2,10 +2,10 @@
 
 use std::future::Future;
 use std::time::Duration;
-use tokio::time::Instant;
 
 use futures_util::poll;
 use tokio::task::yield_now;
+use tokio::time::Instant;
 
 use super::fake::{Fake, Order, World, assert_settled, pinging, plain, pool, take};
 use crate::pool::{Config, Outcome, Pool};

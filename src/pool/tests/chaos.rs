@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
-use tokio::time::Instant;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::yield_now;
+use tokio::time::Instant;
 
 use super::fake::{Fake, Order, World, assert_settled, pinging, plain, pool};
 use crate::pool::{CheckoutError, CloseReason, Config, Pool};

@@ -1,8 +1,9 @@
 //! What SQLAlchemy's counters show, step by step.
 
+use tokio::time::Instant;
+
 use super::fake::{Fake, assert_settled, plain, pool, take};
 use crate::pool::{CloseReason, Config, Pool};
-use tokio::time::Instant;
 
 /// `checkedin()`, `overflow()`, `checkedout()`.
 fn counters(pool: &Pool<Fake>) -> (u32, i32, u32) {

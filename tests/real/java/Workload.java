@@ -222,8 +222,9 @@ public final class Workload {
         }
     }
 
+    /** Until the query with this mark is asleep: one that is merely active may be in its Parse. */
     static void await(Connection other, String action, String mark) throws SQLException {
-        String sql = "SELECT count(" + action + "(pid)) FROM pg_stat_activity WHERE query LIKE ? AND state = 'active' AND pid <> pg_backend_pid()";
+        String sql = "SELECT count(" + action + "(pid)) FROM pg_stat_activity WHERE query LIKE ? AND wait_event = 'PgSleep'";
         while (ask(other, sql, "%" + mark + "%").toString().equals("[[0]]")) { }
     }
 

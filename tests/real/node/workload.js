@@ -95,9 +95,9 @@ async function changedBeneath(first, second) {
   note('deallocated', await refused(first.query(read)))
 }
 
-// Until a query with this mark runs, then what `sql` does to it.
+// Until a query with this mark is asleep (one that is merely active may be in its Parse), then what `sql` does to it.
 async function strike(client, sql, mark) {
-  const text = `SELECT count(${sql}(pid)) AS n FROM pg_stat_activity WHERE query LIKE $1 AND state = 'active' AND pid <> pg_backend_pid()`
+  const text = `SELECT count(${sql}(pid)) AS n FROM pg_stat_activity WHERE query LIKE $1 AND wait_event = 'PgSleep'`
   while ((await client.query(text, [`%${mark}%`])).rows[0].n === '0');
 }
 

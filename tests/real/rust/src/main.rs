@@ -16,11 +16,12 @@ pub const TABLES: &str = "
     CREATE TABLE item (id integer PRIMARY KEY, owner integer NOT NULL, name text, tags text[], body jsonb, raw bytea, mood mood);
     CREATE TABLE log (owner integer, step integer, UNIQUE (owner, step));";
 
-/// Until a query with this mark runs; says then whether `action` found one.
+/// Whether `action` found the query with this mark asleep. One that is merely active may be in its Parse, and an action there
+/// strikes before there is anything to interrupt.
 pub fn striking(action: &str, mark: &str) -> String {
     format!(
         "SELECT count({action}(pid)) FROM pg_stat_activity
-         WHERE query LIKE '%{mark}%' AND state = 'active' AND pid <> pg_backend_pid() AND datname = current_database()"
+         WHERE query LIKE '%{mark}%' AND wait_event = 'PgSleep' AND datname = current_database()"
     )
 }
 
