@@ -25,6 +25,7 @@ use crate::status::{PoolView, Status};
 use crate::tasks::Tasks;
 use crate::tls::ServerTls;
 
+mod migrations;
 mod parts;
 mod probe;
 mod threads;
@@ -123,6 +124,7 @@ impl App {
         let upstream_latch = app.readiness.latch("upstream");
         app.serve_http(http_listener, metrics.clone())?;
         app.probe(&metrics, upstream_latch);
+        app.watch_migrations(&metrics);
         app.enforce_limits();
         app.accept(listeners);
         Ok(app)
@@ -179,6 +181,18 @@ impl App {
             "probe",
             probe.run(self.background.stopping()),
         );
+    }
+
+    fn watch_migrations(&self, metrics: &Metrics) {
+        let settings = self.settings.lock().clone();
+        let watched = migrations::Migrations::new(self.control.clone(), metrics, &settings);
+        if let Some(migrations) = watched {
+            self.background.spawn_on(
+                &self.control_path.first(),
+                "migrations",
+                migrations.run(self.background.stopping()),
+            );
+        }
     }
 
     fn enforce_limits(&self) {

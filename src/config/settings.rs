@@ -288,6 +288,9 @@ pub struct Init {
 #[expect(missing_docs, reason = "ROWS has the meaning of every key, once")]
 pub struct Migrate {
     pub url: Option<Dsn>,
+    pub source: Option<PathBuf>,
+    pub alembic_source: Option<PathBuf>,
+    pub watch: Option<Duration>,
     pub lock_timeout: Duration,
     pub statement_timeout: Option<Duration>,
 }
@@ -296,6 +299,9 @@ impl Default for Migrate {
     fn default() -> Self {
         Self {
             url: None,
+            source: None,
+            alembic_source: None,
+            watch: Some(Duration::from_secs(30)),
             lock_timeout: Duration::from_secs(10),
             statement_timeout: None,
         }

@@ -15,6 +15,7 @@ mod count;
 pub mod families;
 mod family;
 mod labels;
+mod migrations;
 mod pool;
 mod proxy;
 mod registry;
@@ -23,7 +24,10 @@ mod sqlstate;
 mod upstream;
 
 pub use family::{Family, Kind};
-pub use labels::{AuthFailure, ClientState, Limit, LoginOutcome, Phase, PinReason};
+pub use labels::{
+    AuthFailure, Blocker, ClientState, Limit, LoginOutcome, MigrationTool, Phase, PinReason,
+};
+pub use migrations::{CollectorMetrics, MigrationMetrics, MigrationRun};
 pub use pool::{PinGuard, PoolLabels, PoolMetrics};
 pub use proxy::ProxyMetrics;
 pub use registry::{EncodeError, Metrics};

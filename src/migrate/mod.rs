@@ -5,16 +5,27 @@
 //! control pool; who holds the lock is told; what does not fit is told before anything runs, with the file's name; a way back that
 //! is missing is an error instead of being left out; locks of others are waited for a while, again and again.
 //!
-//! - `directory`: the scripts; `standing`: scripts against the table; `run`: sqlx's `Migrate` on our session, up and down.
+//! - `directory`: the scripts; `table`: what the database tells; `standing`: the one against the other;
+//! - `lock`, `run`, `runner`: sqlx's `Migrate` on our session, up and down;
+//! - `alembic`: Alembic's own scripts, read and never run; `look`: where a database stands and who is at it, for figures.
 
+mod alembic;
 mod directory;
 mod error;
+mod lock;
+mod look;
 mod run;
+mod runner;
 mod standing;
+mod table;
 #[cfg(test)]
 mod tests;
 
+pub use alembic::{Revisions, RevisionsError};
 pub use directory::{Directory, Flaw, Script};
 pub use error::MigrateError;
-pub use run::{Applied, Limits, Migration, alembic, applied, down, invalid_indexes, take_lock, up};
+pub use lock::{Limits, take_lock};
+pub use look::{Run, Scripts, ScriptsError, Stand, WaitedFor, runs, stands};
+pub use run::{down, up};
 pub use standing::{Problem, Row, State, compare, problems};
+pub use table::{Applied, alembic, applied, invalid_indexes};

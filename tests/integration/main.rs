@@ -26,6 +26,7 @@ mod launcher;
 mod leaks;
 mod limits;
 mod migrate;
+mod migrate_figures;
 mod network;
 mod parameters;
 mod pins;

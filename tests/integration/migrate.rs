@@ -14,13 +14,13 @@ const LIMIT: Duration = Duration::from_secs(30);
 const LOCK: i64 = 8_101_816_766_312_838_243;
 
 /// A directory of scripts and an empty database. The directory goes with it.
-struct Project {
-    directory: PathBuf,
-    database: Database,
+pub(crate) struct Project {
+    pub(crate) directory: PathBuf,
+    pub(crate) database: Database,
 }
 
 impl Project {
-    async fn new(files: &[(&str, &str)]) -> Self {
+    pub(crate) async fn new(files: &[(&str, &str)]) -> Self {
         let name = format!("poolwatch-migrations-{:08x}", rand::random::<u32>());
         let directory = std::env::temp_dir().join(name);
         std::fs::create_dir(&directory).expect("a temporary directory");
@@ -35,11 +35,11 @@ impl Project {
         project
     }
 
-    fn write(&self, file: &str, text: &str) {
+    pub(crate) fn write(&self, file: &str, text: &str) {
         std::fs::write(self.directory.join(file), text).expect("a script");
     }
 
-    fn command(&self, arguments: &[&str]) -> tokio::process::Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> tokio::process::Command {
         let source = self.directory.to_str().expect("UTF-8");
         let mut all = vec!["migrate"];
         all.extend(["--source", source, "--upstream-url", &self.database.url]);
@@ -47,12 +47,12 @@ impl Project {
         poolwatch(&all, &[])
     }
 
-    async fn migrate(&self, arguments: &[&str]) -> Ended {
+    pub(crate) async fn migrate(&self, arguments: &[&str]) -> Ended {
         run(self.command(arguments)).await
     }
 
     /// Version and state, each in a line.
-    async fn states(&self) -> String {
+    pub(crate) async fn states(&self) -> String {
         let status = self.migrate(&["status", "--json"]).await.expect(0);
         let document: Value = serde_json::from_str(&status.out).expect("JSON");
         let rows = document["versions"].as_array().expect("a list").iter();
@@ -68,7 +68,7 @@ impl Project {
         lines.join(", ")
     }
 
-    async fn value(&self, sql: &str) -> String {
+    pub(crate) async fn value(&self, sql: &str) -> String {
         value(&self.database.connect().await, sql).await
     }
 }
@@ -83,7 +83,7 @@ impl Drop for Project {
     }
 }
 
-const ORDERS: [(&str, &str); 4] = [
+pub(crate) const ORDERS: [(&str, &str); 4] = [
     (
         "1_orders.up.sql",
         "CREATE TABLE orders (id bigint PRIMARY KEY);\nINSERT INTO orders VALUES (1);\n",

@@ -87,8 +87,8 @@ def check_migrate_run_alembic(world):
     project = Project(world, "alembic_under_lock")
     folder = world.scratch / "alembic_project"
     alembic = str(CACHE / "venv-real" / "bin" / "alembic")
-    ended(project.start(alembic, "init", str(folder)))
-    config = folder / "alembic.ini"
+    config = world.scratch / "alembic.ini"
+    ended(project.start(alembic, "-c", str(config), "init", str(folder)))
     config.write_text(f"[alembic]\nscript_location = {folder}\n")
     script = folder / "env.py"
     script.write_text("import os\nimport sqlalchemy\nfrom alembic import context\n"

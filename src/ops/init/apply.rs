@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::InitError;
+use super::facts::{Inside, Server, Wanted};
 use super::inspect;
-use super::plan::{self, Inside, Server, Statement, Step, Verdict, Wanted};
+use super::plan::{self, Statement, Step, Verdict};
 use super::refusal::refusals;
 use super::report::{Report, Where};
 use crate::config::Origin;

@@ -3,7 +3,8 @@
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
-use super::plan::{Database, Inside, Role, SIDECAR, Server};
+use super::facts::{Database, Inside, Role, Server};
+use super::plan::SIDECAR;
 
 type Answer<T> = Result<T, tokio_postgres::Error>;
 

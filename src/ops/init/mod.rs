@@ -1,10 +1,11 @@
 //! `poolwatch init`: makes the application's role, database and schema where they are absent, and says what it did.
 //!
-//! - `names`: who and what, from secrets, variables and defaults; `inspect`: what is there; `plan`: what is to be done; `refusal`: what forbids to begin;
+//! - `names`: who and what, from secrets, variables and defaults; `facts`, `inspect`: what is there; `plan`: what is to be done; `refusal`: what forbids to begin;
 //! - `apply`: connects, locks and does it; `report`, `error`: what is told; `script`: the same for psql.
 
 mod apply;
 mod error;
+mod facts;
 mod inspect;
 mod names;
 mod plan;
@@ -17,8 +18,8 @@ mod tests;
 use std::io::Write;
 
 use self::apply::Run;
+use self::facts::Wanted;
 use self::names::{Given, Names, is_local};
-use self::plan::Wanted;
 use self::report::Report;
 use crate::cli::{Exit, InitArgs};
 use crate::config::{Loaded, Sources, load};

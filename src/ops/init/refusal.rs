@@ -1,6 +1,7 @@
 //! What forbids to begin, all of it at once, before anything is changed.
 
-use super::plan::{Inside, SIDECAR, Server, Wanted};
+use super::facts::{Inside, Server, Wanted};
+use super::plan::SIDECAR;
 use crate::config::{DropPublic, Origin, VectorMode};
 
 /// How many of the objects in `public` are named.

@@ -1,7 +1,8 @@
 //! What is planned for what is there.
 
+use super::facts::{Database, Inside, Role, Server, Wanted};
 use super::names::{Found, Names};
-use super::plan::{Database, Inside, Role, Server, Step, Verdict, Wanted, inside, outside};
+use super::plan::{Step, Verdict, inside, outside};
 use super::refusal::{Refusal, refusals};
 use crate::config::{DropPublic, Origin, VectorMode};
 use crate::scram::Verifier;

@@ -4,6 +4,7 @@ mod files;
 mod report;
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::report::{Ran, Report, Running};
@@ -13,6 +14,9 @@ use crate::control::{Holder, LOCK, Session};
 use crate::dsn::{Dsn, Form, ParseError};
 use crate::migrate::{self, Directory, Limits, MigrateError, Row, State};
 use crate::ops::direct::{connection, reach};
+
+/// Where sqlx's own tool looks, too.
+const SOURCE: &str = "migrations";
 
 /// Carries out one of the commands.
 ///
@@ -24,19 +28,23 @@ pub fn run(
     err: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     let mut report = Report::default();
+    let needs_no_server = matches!(
+        arguments.command,
+        MigrateCommand::New { .. } | MigrateCommand::Check { offline: true }
+    );
+    let settings = match load(&arguments.sources()) {
+        Ok(loaded) => loaded.settings,
+        Err(problems) if needs_no_server && names_a_file(&problems) => Settings::default(),
+        Err(problems) => return without_settings(&problems, err),
+    };
+    let source = source(arguments, &settings);
     let done = match &arguments.command {
-        MigrateCommand::New { name } => files::create(&arguments.source, name).map(|created| {
+        MigrateCommand::New { name } => files::create(&source, name).map(|created| {
             report.created = created;
             Exit::Fine
         }),
-        MigrateCommand::Check { offline: true } => offline(arguments, &mut report),
-        _ => {
-            let settings = match load(&arguments.sources()) {
-                Ok(loaded) => loaded.settings,
-                Err(problems) => return without_settings(&problems, err),
-            };
-            on_server(arguments, settings, &mut report, err)
-        }
+        MigrateCommand::Check { offline: true } => offline(&source, &mut report),
+        _ => on_server(arguments, &source, settings, &mut report, err),
     };
     let exit = match done {
         Ok(exit) => exit,
@@ -49,18 +57,30 @@ pub fn run(
     Ok(exit)
 }
 
+/// The directory of scripts.
+fn source(arguments: &MigrateArgs, settings: &Settings) -> PathBuf {
+    let given = arguments.source.as_ref();
+    let set = given.or(settings.migrate.source.as_ref());
+    set.cloned().unwrap_or_else(|| PathBuf::from(SOURCE))
+}
+
+/// Whether all that is wrong is that the database is a file of SQLite's.
+fn names_a_file(problems: &Problems) -> bool {
+    let sqlite = Wrong::Value(ValueError::Url(ParseError::Sqlite));
+    problems.0.iter().all(|problem| problem.wrong == sqlite)
+}
+
 /// A file needs no pool, and its migrations are its application's own affair: no reason to fail a deployment.
 fn without_settings(problems: &Problems, err: &mut dyn Write) -> anyhow::Result<Exit> {
-    let sqlite = Wrong::Value(ValueError::Url(ParseError::Sqlite));
     writeln!(err, "{problems}")?;
-    if problems.0.iter().all(|problem| problem.wrong == sqlite) {
+    if names_a_file(problems) {
         return Ok(Exit::Fine);
     }
     Ok(Exit::Usage)
 }
 
-fn offline(arguments: &MigrateArgs, report: &mut Report) -> anyhow::Result<Exit> {
-    let directory = Directory::read(&arguments.source)?;
+fn offline(source: &Path, report: &mut Report) -> anyhow::Result<Exit> {
+    let directory = Directory::read(source)?;
     report.problems = directory.flaws().iter().map(ToString::to_string).collect();
     report.versions = migrate::compare(&directory, &[]);
     Ok(verdict(report))
@@ -76,6 +96,7 @@ fn verdict(report: &Report) -> Exit {
 
 fn on_server(
     arguments: &MigrateArgs,
+    source: &Path,
     settings: Settings,
     report: &mut Report,
     told: &mut dyn Write,
@@ -117,11 +138,11 @@ fn on_server(
             MigrateCommand::Up { dry_run: false, .. }
             | MigrateCommand::Down { dry_run: false, .. } => {
                 lock.await?;
-                change(arguments, &session, report).await
+                change(arguments, source, &session, report).await
             }
             _ => {
                 drop(lock);
-                look(arguments, &session, report).await
+                look(arguments, source, &session, report).await
             }
         }
     })
@@ -130,10 +151,11 @@ fn on_server(
 /// `up` and `down`.
 async fn change(
     arguments: &MigrateArgs,
+    source: &Path,
     session: &Session,
     report: &mut Report,
 ) -> anyhow::Result<Exit> {
-    let directory = Directory::read(&arguments.source)?;
+    let directory = Directory::read(source)?;
     let ran = &mut report.ran;
     let mut note = |file: &str, took: Duration| {
         ran.push(Ran {
@@ -158,10 +180,11 @@ async fn change(
 /// `status`, `history`, `check`, and what `up` and `down` would do.
 async fn look(
     arguments: &MigrateArgs,
+    source: &Path,
     session: &Session,
     report: &mut Report,
 ) -> anyhow::Result<Exit> {
-    let directory = match Directory::read(&arguments.source) {
+    let directory = match Directory::read(source) {
         Ok(directory) => directory,
         // What was run is in the database, whatever there is here.
         Err(_) if matches!(arguments.command, MigrateCommand::History) => Directory::default(),
