@@ -25,6 +25,14 @@ pub enum MigrateError {
     /// Somebody else is at it.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// A standby takes no changes.
+    #[error("the server is a read-only standby: connect to its primary")]
+    Standby,
+    /// So does a server that was told so.
+    #[error(
+        "transactions are read-only here (default_transaction_read_only is on): connect to a server that takes changes"
+    )]
+    ReadOnly,
     /// The table of migrations.
     #[error("the table of migrations cannot be used: {}", said(.0))]
     Table(tokio_postgres::Error),

@@ -93,8 +93,18 @@ pub async fn down(
     Ok(())
 }
 
-/// The versions that were run, if they and the directory fit each other.
+/// The versions that were run, if they and the directory fit each other and the server takes changes.
 async fn fits(session: &Session, directory: &Directory) -> Result<Vec<i64>, MigrateError> {
+    const WRITABLE: &str = "\
+SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only')::bool";
+    let rows = session.query_typed(WRITABLE, &[]).await;
+    let rows = rows.map_err(MigrateError::Table)?;
+    if rows[0].get(0) {
+        return Err(MigrateError::Standby);
+    }
+    if rows[0].get(1) {
+        return Err(MigrateError::ReadOnly);
+    }
     let flaws = directory.flaws();
     if !flaws.is_empty() {
         return Err(MigrateError::Flaws(flaws));

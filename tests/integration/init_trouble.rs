@@ -215,6 +215,43 @@ async fn a_standby_and_a_read_only_server_are_told_apart() {
     );
 }
 
+/// The file of pg_db_role_setting, empty until init writes a row, is /dev/full, which answers every write as a full disk does.
+#[tokio::test]
+async fn a_full_disk_is_told_and_the_next_run_makes_the_rest() {
+    let mut server = Postgres::own(Options::default()).await;
+    let pair = Pair::new();
+    let client = server.connect("postgres").await;
+    let path = "SELECT pg_relation_filepath('pg_db_role_setting')";
+    let path: String = client.query_one(path, &[]).await.unwrap().get(0);
+    drop(client);
+    let file = server.socket_dir().join("data").join(path);
+    let kept = file.with_extension("kept");
+    // A stopped server has no file open.
+    server.stop(Mode::Fast).await.unwrap();
+    std::fs::rename(&file, &kept).unwrap();
+    assert_eq!(std::fs::metadata(&kept).unwrap().len(), 0);
+    std::os::unix::fs::symlink("/dev/full", &file).unwrap();
+    server.start_again().await.unwrap();
+    let ended = pair.init(&superuser(&server), &[]).await.expect(1);
+    assert!(
+        ended.err.contains("No space left on device") && ended.err.contains("53100"),
+        "{}",
+        ended.err
+    );
+    // Of what happens in the database, nothing: no schema either, which came before.
+    let left = pair.state(&server).await;
+    assert!(
+        left.contains("database") && !left.contains("schema ROLE"),
+        "{left}"
+    );
+    assert_ne!(left, WHOLE);
+    server.stop(Mode::Fast).await.unwrap();
+    std::fs::rename(&kept, &file).unwrap();
+    server.start_again().await.unwrap();
+    pair.init(&superuser(&server), &[]).await.expect(0);
+    assert_eq!(pair.state(&server).await, WHOLE);
+}
+
 #[tokio::test]
 async fn another_encoding_is_an_error() {
     let server = Postgres::shared().await;

@@ -27,6 +27,8 @@ mod leaks;
 mod limits;
 mod migrate;
 mod migrate_figures;
+mod migrate_kill;
+mod migrate_trouble;
 mod network;
 mod parameters;
 mod pins;

@@ -21,10 +21,15 @@ pub(crate) struct Project {
 
 impl Project {
     pub(crate) async fn new(files: &[(&str, &str)]) -> Self {
+        Self::on(Postgres::shared().await, files).await
+    }
+
+    /// On a server of the test's own.
+    pub(crate) async fn on(server: &Postgres, files: &[(&str, &str)]) -> Self {
         let name = format!("poolwatch-migrations-{:08x}", rand::random::<u32>());
         let directory = std::env::temp_dir().join(name);
         std::fs::create_dir(&directory).expect("a temporary directory");
-        let database = Postgres::shared().await.database().await;
+        let database = server.database().await;
         let project = Self {
             directory,
             database,
@@ -40,9 +45,14 @@ impl Project {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> tokio::process::Command {
+        self.command_at(&self.database.url, arguments)
+    }
+
+    /// As [`Project::command`], on a way of its own to the database.
+    pub(crate) fn command_at(&self, url: &str, arguments: &[&str]) -> tokio::process::Command {
         let source = self.directory.to_str().expect("UTF-8");
         let mut all = vec!["migrate"];
-        all.extend(["--source", source, "--upstream-url", &self.database.url]);
+        all.extend(["--source", source, "--upstream-url", url]);
         all.extend(arguments);
         poolwatch(&all, &[])
     }
