@@ -282,10 +282,10 @@ async fn public_is_removed_only_if_it_is_empty_or_if_that_is_meant() {
 }
 
 #[tokio::test]
-async fn several_at_once_make_each_thing_once() {
+async fn twenty_at_once_make_each_thing_once() {
     let server = Postgres::shared().await;
     let (pair, url) = (Pair::new(), superuser(server));
-    let runs = (0..8).map(|_| pair.init(&url, &["--json"]));
+    let runs = (0..20).map(|_| pair.init(&url, &["--json"]));
     let mut made = Vec::new();
     for ended in futures_util::future::join_all(runs).await {
         let document: Value = serde_json::from_str(&ended.expect(0).out).unwrap();

@@ -82,11 +82,6 @@ async fn at_every_step(
             tap.port, project.database.name
         );
         let whole = tap.kills(project.command_at(&url, command)).await;
-        // Takes the lock, so what the killed one began has ended, whichever way.
-        project
-            .migrate(&["--wait", "0s", "run", "--", "true"])
-            .await
-            .expect(0);
         let left = state(&project).await;
         let left: [&str; 3] = left.each_ref().map(String::as_str);
         let at = allowed_left.iter().position(|one| *one == left);

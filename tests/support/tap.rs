@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
 /// For one run on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -33,6 +34,7 @@ pub struct Tap {
     pub port: u16,
     counter: Arc<Counter>,
     accepting: JoinHandle<()>,
+    relays: TaskTracker,
 }
 
 #[derive(Debug)]
@@ -55,23 +57,26 @@ impl Tap {
             reached: Notify::new(),
         });
         let shared = counter.clone();
+        let relays = TaskTracker::new();
+        let spawner = relays.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(("127.0.0.1", port))
                     .await
                     .expect("it works");
-                tokio::spawn(relay(client, server, shared.clone()));
+                spawner.spawn(relay(client, server, shared.clone()));
             }
         });
         Self {
             port: own,
             counter,
             accepting,
+            relays,
         }
     }
 
-    /// Runs a command that connects through this, and kills it at its step. Whether it ended well before; any other end
-    /// is a failure.
+    /// Runs a command that connects through this, kills it at its step, and waits until PostgreSQL has ended its sessions.
+    /// Whether the command ended well before; any other end is a failure.
     pub async fn kills(&self, mut command: Command) -> bool {
         let counter = &self.counter;
         command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -86,6 +91,11 @@ impl Tap {
             return true;
         }
         child.kill().await.expect("it can be killed");
+        // PostgreSQL closes its end when it is done with what was sent.
+        self.accepting.abort();
+        self.relays.close();
+        let done = tokio::time::timeout(LIMIT, self.relays.wait()).await;
+        done.expect("PostgreSQL ends what it was told");
         false
     }
 }
@@ -99,11 +109,19 @@ impl Drop for Tap {
 async fn relay(client: TcpStream, server: TcpStream, counter: Arc<Counter>) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    let back = tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+    let back = async move {
+        let mut buffer = vec![0; 8192];
+        while let Ok(length @ 1..) = from_server.read(&mut buffer).await {
+            // To nobody, once the client is gone.
+            let _ = to_client.write_all(&buffer[..length]).await;
+        }
+    };
     // Until the client is gone. Then the server learns it at once, as it would of a process that was killed.
-    let _ = forward(&mut from_client, &mut to_server, &counter).await;
-    let _ = to_server.shutdown().await;
-    back.abort();
+    let there = async move {
+        let _ = forward(&mut from_client, &mut to_server, &counter).await;
+        let _ = to_server.shutdown().await;
+    };
+    tokio::join!(back, there);
 }
 
 async fn forward(
