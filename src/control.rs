@@ -20,7 +20,7 @@ mod trouble;
 
 pub use lock::{Holder, LOCK, LockError};
 pub use session::Session;
-pub use trouble::Trouble;
+pub use trouble::{Trouble, said};
 
 /// Connections of the control pool: one for what runs on a timer, one for whoever asks meanwhile.
 pub const SIZE: u32 = 2;

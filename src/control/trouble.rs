@@ -208,3 +208,20 @@ fn io_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::
     }
     None
 }
+
+/// PostgreSQL's words with their code, detail and hint. The statement is not told: it may hold a secret.
+pub fn said(error: &tokio_postgres::Error) -> String {
+    let Some(answer) = error.as_db_error() else {
+        return if error.is_closed() {
+            "the connection was lost".to_owned()
+        } else {
+            chain(error)
+        };
+    };
+    let mut text = format!("{} (SQLSTATE {})", answer.message(), answer.code().code());
+    for more in [answer.detail(), answer.hint()].into_iter().flatten() {
+        text.push_str("; ");
+        text.push_str(more);
+    }
+    text
+}

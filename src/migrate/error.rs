@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::{Flaw, Problem};
-use crate::control::LockError;
+use crate::control::{LockError, said};
+use crate::error::lines;
 
 /// Why a migration did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -73,26 +74,4 @@ pub enum MigrateError {
     /// sqlx's migrator itself objects.
     #[error(transparent)]
     Migrator(sqlx_core::migrate::MigrateError),
-}
-
-/// PostgreSQL's words with their code.
-pub(super) fn said(error: &tokio_postgres::Error) -> String {
-    let Some(answer) = error.as_db_error() else {
-        return if error.is_closed() {
-            "the connection was lost".to_owned()
-        } else {
-            crate::error::chain(error)
-        };
-    };
-    let mut text = format!("{} (SQLSTATE {})", answer.message(), answer.code().code());
-    for more in [answer.detail(), answer.hint()].into_iter().flatten() {
-        text.push_str("; ");
-        text.push_str(more);
-    }
-    text
-}
-
-fn lines<T: std::fmt::Display>(all: &[T]) -> String {
-    let all: Vec<_> = all.iter().map(ToString::to_string).collect();
-    all.join("\n")
 }

@@ -9,7 +9,7 @@ use tokio_postgres::types::Type;
 
 use super::table::applied;
 use super::{Directory, MigrateError};
-use crate::control::{LOCK, Session};
+use crate::control::{LOCK, Session, said};
 
 /// How often a migration that could not get others' locks in time is begun again.
 const ATTEMPTS: u32 = 5;
@@ -56,7 +56,7 @@ impl Runner<'_> {
                 Err(error) if !migration.no_tx && number < ATTEMPTS && may_pass(&error) => {
                     tracing::warn!(
                         attempt = number,
-                        error = super::error::said(&error),
+                        error = said(&error),
                         "a migration could not get a lock; it is tried again"
                     );
                     tokio::time::sleep(pause).await;

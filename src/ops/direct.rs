@@ -15,18 +15,13 @@ const RETRY: Duration = Duration::from_millis(250);
 
 /// How to connect to the URL's hosts, within `limit` or the URL's own limit where that is shorter.
 pub(super) fn connection(dsn: &Dsn, limit: Duration) -> Result<Config, TlsError> {
-    let files = TlsFiles {
-        root: dsn.ssl_root_cert.clone(),
-        certificate: dsn.ssl_cert.clone(),
-        key: dsn.ssl_key.clone(),
-    };
     let user = dsn.user.clone().unwrap_or_else(operating_system_user);
     Ok(Config {
         hosts: dsn.hosts.clone(),
         database: dsn.database.clone().unwrap_or_else(|| user.clone()),
         user,
         password: dsn.password.clone(),
-        tls: ClientTls::new(dsn.ssl_mode, &files)?,
+        tls: ClientTls::new(dsn.ssl_mode, &TlsFiles::from(dsn))?,
         connect_timeout: dsn.connect_timeout.map_or(limit, |own| own.min(limit)),
     })
 }

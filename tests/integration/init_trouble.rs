@@ -17,22 +17,10 @@ async fn a_server_without_pgvector_is_told_and_nothing_is_made() {
     let server = Postgres::shared().await;
     let (pair, url) = (Pair::new(), superuser(server));
     let ended = pair.init(&url, &["--vector", "required"]).await.expect(1);
-    assert!(
-        ended
-            .err
-            .contains("the server has no extension \"vector\" (pgvector): install it there"),
-        "{}",
-        ended.err
-    );
+    ended.says("the server has no extension \"vector\" (pgvector): install it there");
     assert_eq!(pair.state(server).await, "");
     let ended = pair.init(&url, &["--vector", "optional"]).await.expect(0);
-    assert!(
-        ended
-            .out
-            .contains("skipped   extension \"vector\": the server does not have it"),
-        "{}",
-        ended.out
-    );
+    ended.prints("skipped   extension \"vector\": the server does not have it");
     assert_eq!(pair.state(server).await, WHOLE);
 }
 
@@ -83,23 +71,11 @@ async fn the_password_works_and_is_nowhere_in_the_log() {
 
     let wrong = superuser(&server).replace("superuser", "nobody");
     let ended = pair.init(&wrong, &[]).await.expect(1);
-    assert!(
-        ended
-            .err
-            .contains("refuses the login of user \"postgres\": password authentication failed"),
-        "{}",
-        ended.err
-    );
+    ended.says("refuses the login of user \"postgres\": password authentication failed");
     let without = superuser(&server).replace(":of%2Dthe%2Dsuperuser", "");
     assert_ne!(without, superuser(&server));
     let ended = pair.init(&without, &[]).await.expect(1);
-    assert!(
-        ended
-            .err
-            .contains("refuses the login of user \"postgres\": "),
-        "{}",
-        ended.err
-    );
+    ended.says("refuses the login of user \"postgres\": ");
 }
 
 #[tokio::test]
@@ -109,20 +85,10 @@ async fn the_default_password_is_refused_for_another_machine() {
     // A way of writing 127.0.0.1 that the resolver knows and we do not take for this machine.
     let elsewhere = superuser(server).replace("127.0.0.1", "127.1");
     let ended = pair.init_with(&elsewhere, &[], &[]).await.expect(2);
-    assert!(
-        ended
-            .err
-            .contains("would get the default password, and the server is not on this machine"),
-        "{}",
-        ended.err
-    );
+    ended.says("would get the default password, and the server is not on this machine");
     assert_eq!(pair.state(server).await, "");
     let ended = pair.init_with(&superuser(server), &[], &[]).await.expect(0);
-    assert!(
-        ended.err.contains("warning: no password is given"),
-        "{}",
-        ended.err
-    );
+    ended.says("warning: no password is given");
     // Nothing is made any more that would get it.
     let ended = pair.init_with(&elsewhere, &[], &[]).await.expect(0);
     assert_eq!(ended.err, "");
@@ -151,7 +117,7 @@ async fn missing_rights_are_told_before_anything_is_made() {
         "CREATEROLE".to_owned(),
         "CREATEDB".to_owned(),
     ] {
-        assert!(ended.err.contains(&told), "{told} is not in\n{}", ended.err);
+        ended.says(&told);
     }
     assert_eq!(pair.state(server).await, "");
     // A right that only PostgreSQL knows of.
@@ -197,22 +163,12 @@ async fn a_standby_and_a_read_only_server_are_told_apart() {
     server.stop(Mode::Fast).await.unwrap();
     server.start_again().await.unwrap();
     let ended = pair.init(&superuser(&server), &[]).await.expect(1);
-    assert!(
-        ended.err.contains("default_transaction_read_only is on"),
-        "{}",
-        ended.err
-    );
+    ended.says("default_transaction_read_only is on");
     server.stop(Mode::Fast).await.unwrap();
     std::fs::write(server.socket_dir().join("data/standby.signal"), "").unwrap();
     server.start_again().await.unwrap();
     let ended = pair.init(&superuser(&server), &[]).await.expect(1);
-    assert!(
-        ended
-            .err
-            .contains("the server is a read-only standby: connect to its primary"),
-        "{}",
-        ended.err
-    );
+    ended.says("the server is a read-only standby: connect to its primary");
 }
 
 /// The file of pg_db_role_setting, empty until init writes a row, is /dev/full, which answers every write as a full disk does.
@@ -264,13 +220,7 @@ async fn another_encoding_is_an_error() {
     client.batch_execute(&sql).await.unwrap();
     let before = pair.state(server).await;
     let ended = pair.init(&superuser(server), &[]).await.expect(1);
-    assert!(
-        ended
-            .err
-            .contains("exists with the encoding SQL_ASCII, not UTF8"),
-        "{}",
-        ended.err
-    );
+    ended.says("exists with the encoding SQL_ASCII, not UTF8");
     assert_eq!(pair.state(server).await, before);
 }
 
@@ -288,13 +238,7 @@ async fn a_server_that_is_not_there_yet_is_waited_for() {
         refused.err
     );
     let refused = pair.init(&url, &["--wait", "300ms"]).await.expect(1);
-    assert!(
-        refused
-            .err
-            .contains("waiting for PostgreSQL, 300ms at most"),
-        "{}",
-        refused.err
-    );
+    refused.says("waiting for PostgreSQL, 300ms at most");
 
     let arguments = [
         "init",
@@ -333,13 +277,7 @@ async fn a_name_without_an_address_is_told() {
         .init("postgres://ann@no-such-host.invalid/d", &["--wait", "0s"])
         .await
         .expect(1);
-    assert!(
-        ended
-            .err
-            .contains("the name no-such-host.invalid has no address"),
-        "{}",
-        ended.err
-    );
+    ended.says("the name no-such-host.invalid has no address");
 }
 
 #[tokio::test]
@@ -348,7 +286,7 @@ async fn a_server_without_tls_is_told() {
     let url = format!("{}?sslmode=require", superuser(server));
     let ended = Pair::new().init(&url, &[]).await.expect(1);
     let told = format!("TLS with 127.0.0.1:{} failed", server.port());
-    assert!(ended.err.contains(&told), "{}", ended.err);
+    ended.says(&told);
 }
 
 #[tokio::test]
@@ -376,13 +314,7 @@ async fn who_has_the_lock_is_told_and_waited_for() {
         .init(&entry.url, &["--set", &set, "--lock-timeout", "200ms"])
         .await
         .expect(1);
-    assert!(
-        ended
-            .err
-            .contains("another run has the lock and did not end within"),
-        "{}",
-        ended.err
-    );
+    ended.says("another run has the lock and did not end within");
     assert_eq!(ended.err.matches(&told).count(), 2, "{told}\n{}", ended.err);
     assert_eq!(pair.state(server).await, "");
 
@@ -409,11 +341,7 @@ async fn who_has_the_lock_is_told_and_waited_for() {
     .await;
     drop(holder);
     let ended = waiting.await.unwrap().expect(0);
-    assert!(
-        ended.err.contains("waiting for another run to end"),
-        "{}",
-        ended.err
-    );
+    ended.says("waiting for another run to end");
     assert_eq!(pair.state(server).await, WHOLE);
 }
 

@@ -28,6 +28,7 @@ mod limits;
 mod migrate;
 mod migrate_figures;
 mod migrate_kill;
+mod migrate_locks;
 mod migrate_trouble;
 mod network;
 mod parameters;

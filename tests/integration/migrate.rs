@@ -1,17 +1,12 @@
 //! `poolwatch migrate` on real databases: forward and back, one at a time, and what it says when something does not fit.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio_postgres::Client;
 
 use crate::support::program::{Ended, clean, poolwatch, run};
-use crate::support::{Database, Postgres, eventually};
-
-const LIMIT: Duration = Duration::from_secs(30);
-/// The letters `poolwatc`, as docs/init.md's script writes them.
-const LOCK: i64 = 8_101_816_766_312_838_243;
+use crate::support::{Database, Postgres};
 
 /// A directory of scripts and an empty database. The directory goes with it.
 pub(crate) struct Project {
@@ -83,7 +78,7 @@ impl Project {
     }
 }
 
-async fn value(client: &Client, sql: &str) -> String {
+pub(crate) async fn value(client: &Client, sql: &str) -> String {
     client.query_one(sql, &[]).await.expect(sql).get(0)
 }
 
@@ -174,11 +169,7 @@ async fn forward_and_back() {
     assert_eq!(project.value(COLUMNS).await, "");
     assert_eq!(project.states().await, "1 pending, 2 pending");
     let unknown = project.migrate(&["up", "--to", "7"]).await.expect(1);
-    assert!(
-        unknown.err.contains("there is no version 7"),
-        "{}",
-        unknown.err
-    );
+    unknown.says("there is no version 7");
 }
 
 #[tokio::test]
@@ -188,11 +179,7 @@ async fn a_way_back_that_is_missing_undoes_nothing() {
     std::fs::remove_file(project.directory.join("1_orders.down.sql")).unwrap();
     project.migrate(&["up"]).await.expect(0);
     let refused = project.migrate(&["down", "--to", "0"]).await.expect(1);
-    assert!(
-        refused.err.contains("version 1 cannot be undone"),
-        "{}",
-        refused.err
-    );
+    refused.says("version 1 cannot be undone");
     assert_eq!(project.states().await, "1 applied, 2 applied");
     project.migrate(&["down"]).await.expect(0);
     assert_eq!(project.states().await, "1 applied, 2 pending");
@@ -233,11 +220,7 @@ async fn what_does_not_fit_is_named_and_nothing_runs() {
     project.write("2_again.up.sql", "SELECT 1");
     told("version 2 is there more than once: 2_again.up.sql, 2_prices.up.sql").await;
     let offline = project.migrate(&["check", "--offline"]).await.expect(1);
-    assert!(
-        offline.err.contains("version 2 is there more than once"),
-        "{}",
-        offline.err
-    );
+    offline.says("version 2 is there more than once");
     std::fs::remove_file(project.directory.join("2_again.up.sql")).unwrap();
 
     project.write("notes.sql", "SELECT 1");
@@ -266,17 +249,9 @@ async fn a_script_that_fails_leaves_the_database_as_it_was() {
         "all of it was rolled back",
         "the database stands at version 2",
     ] {
-        assert!(
-            failed.err.contains(told),
-            "{told} is not in\n{}",
-            failed.err
-        );
+        failed.says(told);
     }
-    assert!(
-        failed.out.contains("applied   2_prices.up.sql"),
-        "{}",
-        failed.out
-    );
+    failed.prints("applied   2_prices.up.sql");
     assert_eq!(
         project
             .value("SELECT coalesce(to_regclass('half')::text, 'none')")
@@ -289,13 +264,7 @@ async fn a_script_that_fails_leaves_the_database_as_it_was() {
     );
     project.write("3_broken.up.sql", "CREATE TABLE half ();\nSELEKT;\n");
     let failed = project.migrate(&["up"]).await.expect(1);
-    assert!(
-        failed
-            .err
-            .contains("syntax error at or near \"SELEKT\" (SQLSTATE 42601), at line 2"),
-        "{}",
-        failed.err
-    );
+    failed.says("syntax error at or near \"SELEKT\" (SQLSTATE 42601), at line 2");
     project.write("3_broken.up.sql", "CREATE TABLE whole ();\n");
     project.migrate(&["up"]).await.expect(0);
     assert_eq!(
@@ -333,180 +302,14 @@ async fn an_index_is_made_concurrently_and_an_invalid_one_is_named() {
         "it runs without a transaction, so what it did before that stays",
         "the index public.one_price is invalid",
     ] {
-        assert!(
-            failed.err.contains(told),
-            "{told} is not in\n{}",
-            failed.err
-        );
+        failed.says(told);
     }
     let status = project.migrate(&["status"]).await.expect(0);
-    assert!(
-        status.err.contains("the index public.one_price is invalid"),
-        "{}",
-        status.err
-    );
+    status.says("the index public.one_price is invalid");
     assert_eq!(
         project.states().await,
         "1 applied, 2 applied, 3 applied, 4 pending"
     );
-}
-
-#[tokio::test]
-async fn twenty_at_once_run_each_migration_once() {
-    let project = Project::new(&[("1_runs.sql", "CREATE TABLE runs (n int)")]).await;
-    for version in 2..8 {
-        project.write(
-            &format!("{version}_run.sql"),
-            &format!("INSERT INTO runs VALUES ({version}); SELECT pg_sleep(0.02)"),
-        );
-    }
-    let all =
-        futures_util::future::join_all((0..20).map(|_| project.migrate(&["up", "--json"]))).await;
-    let mut ran = Vec::new();
-    for ended in all {
-        let document: Value = serde_json::from_str(&ended.expect(0).out).unwrap();
-        assert_eq!(document["stands_at"], 7);
-        for one in document["ran"].as_array().unwrap() {
-            ran.push(one["file"].as_str().unwrap().to_owned());
-        }
-    }
-    ran.sort();
-    assert_eq!(ran.len(), 7, "{ran:?}");
-    ran.dedup();
-    assert_eq!(ran.len(), 7, "{ran:?}");
-    assert_eq!(
-        project
-            .value("SELECT string_agg(n::text, ' ' ORDER BY n) FROM runs")
-            .await,
-        "2 3 4 5 6 7"
-    );
-}
-
-#[tokio::test]
-async fn another_run_is_waited_for_and_named() {
-    let project = Project::new(&ORDERS).await;
-    let holder = project.database.connect().await;
-    let sql = format!("SET application_name TO 'the other run'; SELECT pg_advisory_lock({LOCK})");
-    holder.batch_execute(&sql).await.unwrap();
-    let refused = project
-        .migrate(&["up", "--run-timeout", "150ms"])
-        .await
-        .expect(1);
-    assert!(
-        refused
-            .err
-            .contains("another run has the lock and did not end within"),
-        "{}",
-        refused.err
-    );
-    assert!(
-        refused.err.contains("application \"the other run\""),
-        "{}",
-        refused.err
-    );
-    // Who only looks need not wait.
-    assert_eq!(project.states().await, "1 pending, 2 pending");
-    let waiting = tokio::spawn(run(project.command(&["up"])));
-    eventually(LIMIT, || async {
-        let sql = "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_locks l%' AND pid <> pg_backend_pid()";
-        value(&holder, sql).await != "0"
-    })
-    .await;
-    drop(holder);
-    waiting.await.unwrap().expect(0);
-    assert_eq!(project.states().await, "1 applied, 2 applied");
-}
-
-#[tokio::test]
-async fn locks_of_others_are_waited_for_a_while_and_again() {
-    let project = Project::new(&ORDERS).await;
-    project.migrate(&["up", "--to", "1"]).await.expect(0);
-    let holder = project.database.connect().await;
-    holder
-        .batch_execute("BEGIN; LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
-        .await
-        .unwrap();
-    let short = ["--set", "migrate.lock_timeout=20ms", "up"];
-    let failed = project.migrate(&short).await.expect(1);
-    assert!(
-        failed
-            .err
-            .contains("canceling statement due to lock timeout (SQLSTATE 55P03)"),
-        "{}",
-        failed.err
-    );
-    assert_eq!(project.states().await, "1 applied, 2 pending");
-    let waiting = tokio::spawn(run(project.command(&short)));
-    // After the first attempt, so that what succeeds is a later one.
-    let watcher = project.database.connect().await;
-    let sql = "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND query = 'ROLLBACK'";
-    eventually(LIMIT, || async { value(&watcher, sql).await != "0" }).await;
-    holder.batch_execute("COMMIT").await.unwrap();
-    waiting.await.unwrap().expect(0);
-    assert_eq!(project.states().await, "1 applied, 2 applied");
-    project.write("3_slow.sql", "SELECT pg_sleep(60)");
-    let failed = project
-        .migrate(&["--set", "migrate.statement_timeout=50ms", "up"])
-        .await
-        .expect(1);
-    assert!(
-        failed
-            .err
-            .contains("canceling statement due to statement timeout (SQLSTATE 57014)"),
-        "{}",
-        failed.err
-    );
-}
-
-#[tokio::test]
-async fn a_run_that_is_killed_leaves_nothing_half_done() {
-    let project = Project::new(&ORDERS).await;
-    project.write("3_slow.up.sql", "CREATE TABLE half (); SELECT pg_sleep(60)");
-    let mut child = project.command(&["up"]).spawn().unwrap();
-    let watcher = project.database.connect().await;
-    let sleeping = "SELECT coalesce(min(pid), 0)::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
-    let pid = eventually(LIMIT, || async {
-        let pid = value(&watcher, sleeping).await;
-        (pid != "0").then_some(pid)
-    })
-    .await;
-    child.kill().await.unwrap();
-    // PostgreSQL notices when it wants to answer; here it is told.
-    watcher
-        .batch_execute(&format!("SELECT pg_terminate_backend({pid})"))
-        .await
-        .unwrap();
-    project.write("3_slow.up.sql", "CREATE TABLE half ()");
-    project.migrate(&["up"]).await.expect(0);
-    assert_eq!(project.states().await, "1 applied, 2 applied, 3 applied");
-}
-
-#[tokio::test]
-async fn a_run_under_way_is_shown_with_whom_it_waits_for() {
-    let project = Project::new(&ORDERS).await;
-    project.migrate(&["up", "--to", "1"]).await.expect(0);
-    let holder = project.database.connect().await;
-    holder
-        .batch_execute("SET application_name TO 'the report'; BEGIN; SELECT * FROM orders")
-        .await
-        .unwrap();
-    let pid = value(&holder, "SELECT pg_backend_pid()::text").await;
-    let idle = project.migrate(&["status"]).await.expect(0);
-    assert!(!idle.out.contains("under way"), "{}", idle.out);
-    let waiting = tokio::spawn(run(project.command(&["up"])));
-    let told =
-        format!("itself waiting for process {pid}, user \"postgres\", application \"the report\"");
-    eventually(LIMIT, || async {
-        let status = project.migrate(&["status"]).await.expect(0);
-        status.out.contains("a run is under way: process") && status.out.contains(&told)
-    })
-    .await;
-    let status = project.migrate(&["status", "--json"]).await.expect(0);
-    let document: Value = serde_json::from_str(&status.out).unwrap();
-    assert!(document["running"]["seconds"].is_i64(), "{}", status.out);
-    holder.batch_execute("COMMIT").await.unwrap();
-    waiting.await.unwrap().expect(0);
-    assert_eq!(project.states().await, "1 applied, 2 applied");
 }
 
 #[tokio::test]
@@ -536,50 +339,6 @@ async fn alembic_is_shown() {
 }
 
 #[tokio::test]
-async fn any_tool_runs_under_the_same_lock() {
-    let project = Project::new(&[]).await;
-    let psql = project.database.program.to_str().unwrap().to_owned();
-    let sql = format!(
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND (classid::int8 << 32 | objid::int8) = {LOCK} \
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    );
-    let script = format!("\"{psql}\" -XAt -d \"$DATABASE_URL\" -c \"{sql}\"");
-    let ended = project
-        .migrate(&["run", "--", "sh", "-c", &script])
-        .await
-        .expect(0);
-    assert_eq!(ended.out, "1\n");
-    let failed = project
-        .migrate(&["run", "--", "sh", "-c", "exit 7"])
-        .await
-        .expect(1);
-    assert!(
-        failed.err.contains("sh ended with exit status: 7"),
-        "{}",
-        failed.err
-    );
-    let absent = project
-        .migrate(&["run", "--", "/no/such/tool"])
-        .await
-        .expect(1);
-    assert!(
-        absent.err.contains("/no/such/tool cannot be run"),
-        "{}",
-        absent.err
-    );
-    let holder = project.database.connect().await;
-    holder
-        .batch_execute(&format!("SELECT pg_advisory_lock({LOCK})"))
-        .await
-        .unwrap();
-    let refused = project
-        .migrate(&["--run-timeout", "50ms", "run", "--", "echo", "ran"])
-        .await
-        .expect(1);
-    assert_eq!(refused.out, "");
-}
-
-#[tokio::test]
 async fn new_scripts_are_numbered_above_all_others() {
     let project = Project::new(&[]).await;
     let made = project.migrate(&["new", "orders"]).await.expect(0);
@@ -592,11 +351,7 @@ async fn new_scripts_are_numbered_above_all_others() {
         made.out
     );
     let refused = project.migrate(&["new", "../more"]).await.expect(1);
-    assert!(
-        refused.err.contains("letters, digits and _ only"),
-        "{}",
-        refused.err
-    );
+    refused.says("letters, digits and _ only");
     project.migrate(&["check", "--offline"]).await.expect(0);
     project.migrate(&["up"]).await.expect(0);
 }
@@ -609,11 +364,7 @@ async fn sqlite_is_passed_over_and_no_server_is_wrong_usage() {
     ))
     .await
     .expect(0);
-    assert!(
-        sqlite.err.contains("migrations are skipped"),
-        "{}",
-        sqlite.err
-    );
+    sqlite.says("migrations are skipped");
     let nothing = run(clean(
         env!("CARGO_BIN_EXE_poolwatch"),
         &["migrate", "status"],
@@ -621,22 +372,12 @@ async fn sqlite_is_passed_over_and_no_server_is_wrong_usage() {
     ))
     .await
     .expect(2);
-    assert!(
-        nothing.err.contains("set migrate.url, or upstream.url"),
-        "{}",
-        nothing.err
-    );
+    nothing.says("set migrate.url, or upstream.url");
     let absent = run(poolwatch(
         &["migrate", "check", "--offline", "--source", "/no/such"],
         &[],
     ))
     .await
     .expect(1);
-    assert!(
-        absent
-            .err
-            .contains("the migrations in /no/such cannot be read"),
-        "{}",
-        absent.err
-    );
+    absent.says("the migrations in /no/such cannot be read");
 }

@@ -19,7 +19,7 @@ async fn a_standby_and_a_read_only_server_are_told_apart() {
     let told = async |expected: &str| {
         for command in ["up", "down"] {
             let ended = project.migrate(&[command]).await.expect(1);
-            assert!(ended.err.contains(expected), "{}", ended.err);
+            ended.says(expected);
         }
         // Who only looks may.
         assert_eq!(project.states().await, "1 applied, 2 pending");
@@ -92,7 +92,7 @@ async fn a_full_disk_is_told_and_leaves_the_database_as_it_was() {
         "No space left on device (SQLSTATE 53100); Check free disk space.",
         "all of it was rolled back; the database stands at version 1",
     ] {
-        assert!(full.err.contains(told), "{told} is not in\n{}", full.err);
+        full.says(told);
     }
     let half = "SELECT coalesce(to_regclass('half')::text, 'none')";
     assert_eq!(project.value(half).await, "none");

@@ -29,6 +29,18 @@ impl Ended {
         }
     }
 
+    /// Panics with all that it printed, unless that is part of its standard error.
+    #[track_caller]
+    pub fn says(&self, text: &str) {
+        assert!(self.err.contains(text), "not said: {text}\n{self:#?}");
+    }
+
+    /// Panics with all that it printed, unless that is part of its standard output.
+    #[track_caller]
+    pub fn prints(&self, text: &str) {
+        assert!(self.out.contains(text), "not printed: {text}\n{self:#?}");
+    }
+
     /// Panics with all that it printed, unless it ended with this code.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {

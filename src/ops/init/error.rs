@@ -8,8 +8,8 @@ use super::names::NameError;
 use super::plan::Step;
 use super::refusal::Refusal;
 use crate::cli::Exit;
-use crate::control::{LockError, Trouble};
-use crate::error::chain;
+use crate::control::{LockError, Trouble, said};
+use crate::error::lines;
 
 /// Why `init` ended early.
 #[derive(Debug, thiserror::Error)]
@@ -148,26 +148,4 @@ fn is_usage(refusal: &Refusal) -> bool {
         refusal,
         Refusal::DefaultPassword { .. } | Refusal::SidecarName(_)
     )
-}
-
-/// PostgreSQL's words with their code. A detail is told; the statement, which may hold a verifier, is not.
-fn said(error: &tokio_postgres::Error) -> String {
-    let Some(answer) = error.as_db_error() else {
-        return if error.is_closed() {
-            "the connection was lost".to_owned()
-        } else {
-            chain(error)
-        };
-    };
-    let mut text = format!("{} (SQLSTATE {})", answer.message(), answer.code().code());
-    for more in [answer.detail(), answer.hint()].into_iter().flatten() {
-        text.push_str("; ");
-        text.push_str(more);
-    }
-    text
-}
-
-fn lines<T: std::fmt::Display>(all: &[T]) -> String {
-    let all: Vec<_> = all.iter().map(ToString::to_string).collect();
-    all.join("\n")
 }
