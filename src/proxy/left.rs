@@ -74,6 +74,12 @@ impl Left {
         &self.kept.defaulted
     }
 
+    /// The same, as the rollback leaves it that an error has brought about before it is told of.
+    pub(super) fn defaulted_after_failure(&self) -> &Defaulted {
+        let before = self.before.as_deref();
+        &before.unwrap_or(&self.kept).defaulted
+    }
+
     /// They are given the client's own, in the transaction that is open, if one is.
     pub(super) fn take_defaulted(&mut self, in_transaction: bool) -> Defaulted {
         if in_transaction && self.kept.defaulted.any() {

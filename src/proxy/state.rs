@@ -423,7 +423,11 @@ impl State {
         let (Some(more), Some(login)) = (&mut self.more, &self.login) else {
             return false;
         };
-        let defaulted = more.left.defaulted();
+        // PostgreSQL tells of parameters when a transaction has ended, ahead of the ReadyForQuery.
+        let defaulted = match self.failed {
+            true => more.left.defaulted_after_failure(),
+            false => more.left.defaulted(),
+        };
         more.withheld.keeps((name, value), defaulted, login, server)
     }
 

@@ -21,6 +21,17 @@ pub(crate) fn line(message: &Message) -> String {
     format!("{} {text}", message.tag)
 }
 
+/// Puts ParameterStatus messages that follow one another in the order of their names. PostgreSQL tells in one go of all
+/// that changed since it last told: up to 15 by name, from 16 on as its table of parameters has them. What poolwatch gives
+/// back behind a DISCARD ALL is told in a second go.
+pub(crate) fn statuses_by_name(lines: &mut [String]) {
+    let is_status = |line: &String| line.starts_with("S ");
+    for run in lines.chunk_by_mut(|one, next| is_status(one) && is_status(next)) {
+        // Stable, so that two values of one parameter stay in their order.
+        run.sort_by_key(|line| line.split('|').next().map(str::to_owned));
+    }
+}
+
 /// The channel of a NotificationResponse.
 pub(crate) fn channel(message: &Message) -> Option<String> {
     let rest = (message.tag == 'A').then(|| message.body.get(4..))??;
@@ -149,4 +160,14 @@ fn ids_of_ones_own_objects_are_masked() {
     assert_eq!(column(20_000, 23), column(30_000, 23));
     assert_ne!(column(20_000, 23), column(20_000, 25));
     assert_ne!(column(0, 23), column(20_000, 23));
+}
+
+#[test]
+fn statuses_are_in_the_order_of_their_names_only_where_nothing_stands_between() {
+    let mut lines = ["S b|1", "S a|2", "S a|1", "Z I", "S c|", "C SET|", "S a|"].map(String::from);
+    statuses_by_name(&mut lines);
+    assert_eq!(
+        lines,
+        ["S a|2", "S a|1", "S b|1", "Z I", "S c|", "C SET|", "S a|"]
+    );
 }
