@@ -54,11 +54,17 @@ fn bytes(body: &[u8]) -> String {
 }
 
 /// poolwatch may tell of a stale plan in PostgreSQL's place. It does not know on which line of its source that stands. And a
-/// Describe in a failed transaction is refused at the Parse that goes ahead of it.
+/// Describe or a Bind in a failed transaction is refused at the Parse that goes ahead of it.
 fn without_line(error: String) -> String {
     if let Some((before, after)) = error.split_once("|Fpostgres.c|L")
         && before.contains("|C25P02|")
-        && (after.contains("Rexec_parse") || after.contains("Rexec_describe_statement"))
+        && [
+            "Rexec_parse",
+            "Rexec_describe_statement",
+            "Rexec_bind_message",
+        ]
+        .iter()
+        .any(|routine| after.contains(routine))
     {
         return before.to_owned();
     }
