@@ -64,7 +64,7 @@ impl Traffic {
             };
             let whole = header.total <= bytes.len();
             if !whole
-                && looked_into(header.tag)
+                && (looked_into(header.tag) || self.state.is_examining())
                 && !(self.to_client == 0 && self.from_server.is_full())
             {
                 return Ok(Scanned::All);
@@ -232,6 +232,11 @@ impl Traffic {
             Reply::Ready { executed, simple } => {
                 return Ok(self.on_ready(executed, simple, header, server, told));
             }
+            Reply::OwnDone => {
+                let bytes = &self.from_server.bytes()[self.to_client..];
+                let done = command_tag(&bytes[HEADER..header.total.min(bytes.len())]);
+                self.state.on_examined(done);
+            }
             Reply::OwnFailed => {
                 if self.on_own_failed(header, server, told) {
                     return Ok(Scanned::Fatal);
@@ -370,9 +375,11 @@ fn looked_into(tag: u8) -> bool {
 /// Whether a reply is not for the client, and what is read from it.
 fn hides(reply: Reply, tag: u8) -> Option<Option<Hidden>> {
     match reply {
-        Reply::Swallow | Reply::UnnamedRestored | Reply::CopyParsed | Reply::CopyClosed => {
-            Some(None)
-        }
+        Reply::Swallow
+        | Reply::UnnamedRestored
+        | Reply::CopyParsed
+        | Reply::CopyClosed
+        | Reply::OwnDone => Some(None),
         Reply::CopyParameters => Some(Some(Hidden::Parameters)),
         Reply::CopyDescribed if tag == backend::NO_DATA => Some(Some(Hidden::NoColumns)),
         Reply::CopyDescribed => Some(Some(Hidden::Columns)),
