@@ -3,7 +3,7 @@
 import json
 import subprocess
 
-from harness import environment, until
+from harness import Sidecar, environment, until
 from others import CACHE
 
 SCRIPTS = {
@@ -82,29 +82,74 @@ def check_migrate_beside_sqlx(world):
     assert project.states().endswith("4:applied"), project.states()
 
 
+class Alembic:
+    """A project as `alembic init` makes it, whose env.py connects as DATABASE_URL says."""
+
+    def __init__(self, project, name):
+        self.project, self.folder = project, project.world.scratch / name
+        self.program = str(CACHE / "venv-real" / "bin" / "alembic")
+        config = project.world.scratch / f"{name}.ini"
+        self.command = [self.program, "-c", str(config)]
+        ended(project.start(*self.command, "init", str(self.folder)))
+        config.write_text(f"[alembic]\nscript_location = {self.folder}\n")
+        (self.folder / "env.py").write_text(
+            "import os\nimport sqlalchemy\nfrom alembic import context\n"
+            "url = os.environ['DATABASE_URL'].replace('postgresql://', 'postgresql+psycopg://', 1)\n"
+            "with sqlalchemy.create_engine(url).connect() as connection:\n"
+            "    context.configure(connection=connection)\n"
+            "    with context.begin_transaction():\n        context.run_migrations()\n")
+
+    def revise(self, *arguments):
+        """A revision of Alembic's own template."""
+        ended(self.project.start(*self.command, "revision", *arguments))
+
+    def under_lock(self, *arguments):
+        return self.project.poolwatch("run", "--", *self.command, *arguments)
+
+
 def check_migrate_run_alembic(world):
     """`migrate run -- alembic …` on the direct connection, and what `status` says of it then."""
     project = Project(world, "alembic_under_lock")
-    folder = world.scratch / "alembic_project"
-    alembic = str(CACHE / "venv-real" / "bin" / "alembic")
-    config = world.scratch / "alembic.ini"
-    ended(project.start(alembic, "-c", str(config), "init", str(folder)))
-    config.write_text(f"[alembic]\nscript_location = {folder}\n")
-    script = folder / "env.py"
-    script.write_text("import os\nimport sqlalchemy\nfrom alembic import context\n"
-                      "url = os.environ['DATABASE_URL'].replace('postgresql://', 'postgresql+psycopg://', 1)\n"
-                      "with sqlalchemy.create_engine(url).connect() as connection:\n"
-                      "    context.configure(connection=connection)\n"
-                      "    with context.begin_transaction():\n        context.run_migrations()\n")
-    (folder / "versions" / "one.py").write_text("from alembic import op\nrevision, down_revision = 'first', None\n"
-                                                "def upgrade():\n    op.execute('CREATE TABLE by_alembic ()')\n")
-    runs = [project.poolwatch("run", "--", alembic, "-c", str(config), "upgrade", "head") for _ in range(4)]
+    alembic = Alembic(project, "alembic_project")
+    (alembic.folder / "versions" / "one.py").write_text("from alembic import op\nrevision, down_revision = 'first', None\n"
+                                                        "def upgrade():\n    op.execute('CREATE TABLE by_alembic ()')\n")
+    runs = [alembic.under_lock("upgrade", "head") for _ in range(4)]
     for run in runs:
         ended(run)
     out, _ = ended(project.poolwatch("status"))
     assert out.endswith("Alembic stands at first\n"), out
-    _, err = ended(project.poolwatch("run", "--", alembic, "-c", str(config), "upgrade", "nowhere"), code=1)
+    _, err = ended(alembic.under_lock("upgrade", "nowhere"), code=1)
     assert "ended with exit status" in err, err
 
 
-CHECKS = [check_migrate_beside_sqlx, check_migrate_run_alembic]
+def check_alembic_in_metrics(world):
+    """Revisions of Alembic's own template, two heads and their merge: what is pending, and where the database stands."""
+    project = Project(world, "alembic_watched")
+    alembic = Alembic(project, "watched_project")
+    sidecar = Sidecar(world.binary, world.postgres.url(project.database), world.out, "alembic_watched", POOLWATCH_MIGRATE__WATCH="100ms",
+                      POOLWATCH_MIGRATE__ALEMBIC_SOURCE=str(alembic.folder / "versions"))
+
+    def shown(heads, pending):
+        def same():
+            lines = sidecar.get("/metrics")[1].splitlines()
+            found = [line for line in lines if line.startswith("poolwatch_migration_info{tool=\"alembic\"")]
+            versions = sorted(line.split("version=\"")[1].split("\"")[0] for line in found)
+            return versions == heads and f'poolwatch_migrations_pending{{tool="alembic"}} {pending}' in lines
+        until(f"{heads} with {pending} pending in /metrics", same)
+
+    try:
+        alembic.revise("--rev-id", "first", "-m", "first")
+        alembic.revise("--rev-id", "left", "-m", "left", "--head", "first")
+        alembic.revise("--rev-id", "right", "-m", "right", "--head", "first", "--splice")
+        shown([], 3)
+        ended(alembic.under_lock("upgrade", "heads"))
+        shown(["left", "right"], 0)
+        ended(project.start(*alembic.command, "merge", "--rev-id", "both", "heads"))
+        shown(["left", "right"], 1)
+        ended(alembic.under_lock("upgrade", "heads"))
+        shown(["both"], 0)
+    finally:
+        sidecar.close()
+
+
+CHECKS = [check_migrate_beside_sqlx, check_migrate_run_alembic, check_alembic_in_metrics]
