@@ -44,6 +44,13 @@ impl Pair {
         run(poolwatch(&arguments, environment)).await
     }
 
+    /// The database, made by somebody else before.
+    async fn made(&self, admin: &Client, server: &Postgres) -> Client {
+        let sql = format!("CREATE DATABASE {}", self.database);
+        admin.batch_execute(&sql).await.expect(&sql);
+        server.connect(&self.database).await
+    }
+
     /// Everything that `init` may make, as the catalogue has it, the names replaced.
     pub(super) async fn state(&self, server: &Postgres) -> String {
         let client = server.connect("postgres").await;
@@ -196,11 +203,7 @@ async fn what_is_there_stays_and_what_is_wrong_is_told() {
         .batch_execute(&format!("CREATE ROLE {} NOLOGIN CREATEDB", pair.role))
         .await
         .unwrap();
-    client
-        .batch_execute(&format!("CREATE DATABASE {}", pair.database))
-        .await
-        .unwrap();
-    let inside = server.connect(&pair.database).await;
+    let inside = pair.made(&client, server).await;
     inside
         .batch_execute(&format!("CREATE SCHEMA {}", pair.database))
         .await
@@ -238,11 +241,7 @@ async fn public_is_removed_only_if_it_is_empty_or_if_that_is_meant() {
     let server = Postgres::shared().await;
     let (pair, url) = (Pair::new(), superuser(server));
     let client = server.connect("postgres").await;
-    client
-        .batch_execute(&format!("CREATE DATABASE {}", pair.database))
-        .await
-        .unwrap();
-    let inside = server.connect(&pair.database).await;
+    let inside = pair.made(&client, server).await;
     inside
         .batch_execute(
             "CREATE TABLE public.orders (id serial PRIMARY KEY, at timestamptz); \

@@ -329,13 +329,19 @@ async fn who_has_the_lock_is_told_and_waited_for() {
         "--database",
         &pair.database,
     ];
+    // The session of the run before may still be there, and its last question with it.
+    let began = "SELECT pg_catalog.clock_timestamp()::text";
+    let began: String = holder.query_one(began, &[]).await.unwrap().get(0);
     let waiting = tokio::spawn(run(poolwatch(
         &arguments,
         &[("POSTGRES_PASSWORD", "hunter2")],
     )));
     eventually(LIMIT, || async {
-        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_locks l%' AND pid <> $1";
-        let count: i64 = holder.query_one(sql, &[&pid]).await.unwrap().get(0);
+        let sql = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_locks l%' \
+             AND backend_start > '{began}' AND state = 'idle'"
+        );
+        let count: i64 = holder.query_one(&sql, &[]).await.unwrap().get(0);
         count > 0
     })
     .await;
