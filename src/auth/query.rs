@@ -18,6 +18,7 @@ use crate::control::{Control, ControlError};
 
 /// For the wait of one's turn and the answer together.
 const LIMIT: Duration = Duration::from_secs(5);
+
 /// Why a user could not be asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum LookupError {

@@ -416,9 +416,12 @@ impl State {
         let (Some(more), Some(login)) = (&mut self.more, &self.login) else {
             return Vec::new();
         };
-        // In a transaction that failed nothing can be done; the rollback takes them back.
-        let can = status != TxStatus::Failed && more.left.defaulted().any();
-        let statements = if can {
+        // In a transaction that failed nothing can be done; its end takes them back.
+        if status == TxStatus::Failed {
+            more.withheld.on_failed();
+            return Vec::new();
+        }
+        let statements = if more.left.defaulted().any() {
             let defaulted = more.left.take_defaulted(status == TxStatus::InTransaction);
             login.restoring(server.parameters(), |name| defaulted.has(name))
         } else {
@@ -434,13 +437,6 @@ impl State {
         more.examining.next(&mut more.left)
     }
 
-    /// Whether such a query is not answered.
-    #[inline]
-    pub(super) fn is_examining(&self) -> bool {
-        let more = self.more.as_ref();
-        more.is_some_and(|more| more.examining.is_under_way())
-    }
-
     /// A statement of ours was completed.
     pub(super) fn on_examined(&mut self, tag: &[u8]) {
         if let Some(more) = &mut self.more {
@@ -451,7 +447,7 @@ impl State {
     /// A query of ours failed. Whether it was about parameters.
     pub(super) fn on_examination_failed(&mut self) -> bool {
         let more = self.more.as_mut();
-        more.is_some_and(|more| more.examining.is_under_way() && more.examining.on_failed())
+        more.is_some_and(|more| more.examining.on_failed())
     }
 
     /// Whether this value of a parameter is not for the client to know.

@@ -21,11 +21,6 @@ pub(super) struct Examining {
 }
 
 impl Examining {
-    /// Whether a query is under way.
-    pub(super) fn is_under_way(&self) -> bool {
-        !self.asked.is_empty()
-    }
-
     /// Whether all that it remembers may be forgotten.
     pub(super) fn is_empty(&self) -> bool {
         self.asked.is_empty() && self.back.is_empty() && self.in_vain == 0
@@ -74,8 +69,8 @@ impl Examining {
 
     /// The query failed. Whether one was under way.
     pub(super) fn on_failed(&mut self) -> bool {
-        let asked = std::mem::take(&mut self.asked);
-        self.in_vain += 1;
-        !asked.is_empty()
+        let asked = !std::mem::take(&mut self.asked).is_empty();
+        self.in_vain += u32::from(asked);
+        asked
     }
 }
