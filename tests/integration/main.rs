@@ -34,6 +34,7 @@ mod network;
 mod parameters;
 mod pins;
 mod prepared;
+mod reachable;
 mod reload;
 mod scrape_under_stress;
 mod session_pooling;
