@@ -9,8 +9,8 @@ mod pinned;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
@@ -30,6 +30,19 @@ pub struct ClientInfo {
     pub application_name: String,
     /// Where it came from.
     pub addr: ClientAddr,
+    /// What else is known of its connection.
+    pub connection: Connection,
+}
+
+/// What is known of a client's connection beside the client's address.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Connection {
+    /// The address that it connected to, over TCP.
+    pub local: Option<SocketAddr>,
+    /// The version and the cipher of TLS, if it is encrypted.
+    pub tls: Option<String>,
+    /// The client's process, over a Unix socket.
+    pub process_id: Option<i32>,
 }
 
 /// Where a client came from. An address is personal data: `Debug` hides it, and it is no label.
@@ -130,6 +143,10 @@ struct Client {
     connected_at: SystemTime,
     /// An [`Activity`], packed. Written by its own session only.
     activity: AtomicU64,
+    /// Microseconds from its registration to its last request; zero is none so far.
+    asked: AtomicU64,
+    /// Prepared statements with names that it has.
+    statements: AtomicUsize,
 }
 
 /// What a client's session does, and how far it has come: what stays the same from one look to the next has lasted since.
@@ -187,6 +204,10 @@ pub struct ClientSnapshot {
     pub connected_at: SystemTime,
     /// What its session was doing.
     pub state: ClientState,
+    /// When it last asked for something, measured from `connected`; `None` if it has not.
+    pub asked: Option<Duration>,
+    /// Prepared statements with names that it has.
+    pub statements: usize,
 }
 
 impl Clients {
@@ -222,6 +243,8 @@ impl Clients {
             connected: Instant::now(),
             connected_at: SystemTime::now(),
             activity: AtomicU64::new((ClientState::Login as u64) << (2 * Activity::BITS)),
+            asked: AtomicU64::new(0),
+            statements: AtomicUsize::new(0),
         });
         live.by_id.insert(client.id, Arc::clone(&client));
         drop(live);
@@ -229,6 +252,11 @@ impl Clients {
             table: Arc::clone(table),
             client,
         })
+    }
+
+    /// An id for somebody who is not in the table and is shown beside those who are.
+    pub fn next_id(&self) -> u64 {
+        self.0.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
     /// How many clients there are.
@@ -294,6 +322,11 @@ impl Client {
             connected: self.connected,
             connected_at: self.connected_at,
             state: self.state(),
+            asked: match self.asked.load(Ordering::Relaxed) {
+                0 => None,
+                microseconds => Some(Duration::from_micros(microseconds)),
+            },
+            statements: self.statements.load(Ordering::Relaxed),
         }
     }
 }
@@ -333,6 +366,21 @@ impl ClientGuard {
         self.client.activity()
     }
 
+    /// The client asked for something at this moment.
+    #[inline]
+    pub fn asked(&self, when: Instant) {
+        let after = when.saturating_duration_since(self.client.connected);
+        let microseconds = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+        let asked = &self.client.asked;
+        asked.store(microseconds.max(1), Ordering::Relaxed);
+    }
+
+    /// It has so many prepared statements with names.
+    #[inline]
+    pub fn set_statements(&self, count: usize) {
+        self.client.statements.store(count, Ordering::Relaxed);
+    }
+
     /// A look at this client from outside its session.
     pub fn watch(&self) -> ClientWatch {
         ClientWatch(Arc::clone(&self.client))
@@ -352,6 +400,11 @@ impl ClientWatch {
     /// The client's id.
     pub fn id(&self) -> u64 {
         self.0.id
+    }
+
+    /// Who the client is.
+    pub fn info(&self) -> &ClientInfo {
+        &self.0.info
     }
 
     /// What its session does, and how far it has come.

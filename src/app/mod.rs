@@ -16,6 +16,7 @@ use crate::auth::Admission;
 use crate::clients::Clients;
 use crate::cluster::{Cluster, OwnServers};
 use crate::config::Settings;
+use crate::console::{self, Console};
 use crate::control::Control;
 use crate::error::chain;
 use crate::http::{self, HttpState, Latch, Readiness};
@@ -25,21 +26,30 @@ use crate::status::{PoolView, Status};
 use crate::tasks::Tasks;
 use crate::tls::ServerTls;
 
+mod asks;
 mod parts;
 mod probe;
 mod threads;
 
+pub use crate::console::{Ask, Shutdown};
+pub use asks::Asked;
+use asks::{Asking, Asks};
 pub use parts::StartError;
 use threads::Threads;
 
 /// After the pools are closed, how long cancelled queries may take to end before their clients are cut off.
 const AFTER_CANCEL: Duration = Duration::from_secs(2);
 
+/// Between two looks at clients that are to leave.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// A running poolwatch.
 #[derive(Debug)]
 pub struct App {
     /// What it runs on now; a reload replaces it.
-    settings: Mutex<Settings>,
+    settings: Arc<Mutex<Settings>>,
+    /// What operators ask of the process.
+    asks: Asks,
     bound: Vec<Bound>,
     http_address: SocketAddr,
     data: Threads,
@@ -49,6 +59,7 @@ pub struct App {
     /// Probes and HTTP.
     background: Tasks,
     proxy: Proxy,
+    clients: Clients,
     cluster: Cluster,
     control: Control,
     admission: Admission,
@@ -89,13 +100,20 @@ impl App {
         let control = parts::control(&upstream, &settings, &metrics)?;
         let admission = parts::admission(&settings, &upstream, &control, control_path.first())?;
         let tls = ServerTls::new(&parts::server_files(&settings)?)?;
+        let console = Console::new(
+            parts::console(&settings, &bound),
+            cluster.clone(),
+            clients.clone(),
+            metrics.proxy(),
+        );
         let proxy_parts = Parts {
             cluster: cluster.clone(),
-            clients,
+            clients: clients.clone(),
             admission: admission.clone(),
             metrics: metrics.proxy(),
             tls: tls.clone(),
             tasks: sessions.clone(),
+            console: console.clone(),
         };
         let proxy = Proxy::new(parts::proxy(&settings), proxy_parts);
         let own = control.clone();
@@ -104,8 +122,10 @@ impl App {
             close_idle: Arc::new(move || own.close_idle()),
         });
         let readiness = Readiness::new();
+        let (asking, asks) = asks::channel();
         let app = Self {
-            settings: Mutex::new(settings),
+            settings: Arc::new(Mutex::new(settings)),
+            asks,
             bound,
             http_address,
             data,
@@ -113,6 +133,7 @@ impl App {
             sessions,
             background,
             proxy,
+            clients,
             cluster,
             control,
             admission,
@@ -120,7 +141,9 @@ impl App {
             readiness,
         };
         let upstream_latch = app.readiness.latch("upstream");
-        app.serve_http(http_listener, metrics.clone())?;
+        let status = Arc::new(app.status());
+        app.open_console(&console, status.clone(), asking);
+        app.serve_http(http_listener, metrics.clone(), status)?;
         app.probe(&metrics, upstream_latch);
         app.enforce_limits();
         app.accept(listeners);
@@ -131,10 +154,11 @@ impl App {
         &self,
         listener: std::net::TcpListener,
         metrics: Metrics,
+        status: Arc<Status>,
     ) -> Result<(), StartError> {
         let state = HttpState {
             metrics,
-            status: Arc::new(self.status()),
+            status,
             readiness: self.readiness.clone(),
         };
         let runtime = self.control_path.first();
@@ -151,6 +175,8 @@ impl App {
     fn status(&self) -> Status {
         let (cluster, control) = (self.cluster.clone(), self.control.clone());
         let pinned = self.proxy.pinned().clone();
+        let (clients, servers) = (self.clients.clone(), self.cluster.clone());
+        let sessions = self.proxy.sessions();
         Status::new(move || {
             let mut pools: Vec<PoolView> = cluster
                 .pools()
@@ -162,12 +188,52 @@ impl App {
                     port: pool.target().host().port,
                     database: pool.target().database.clone(),
                     status: pool.pool.status(),
+                    totals: pool.metrics.totals(),
                 })
                 .collect();
             pools.push(parts::control_view(&control));
             pools
         })
         .with_pinned(move || pinned.snapshot())
+        .with_sessions(
+            move || clients.snapshot(),
+            move || servers.pools().iter().flat_map(parts::servers).collect(),
+            move || sessions.links().into_iter().map(parts::holding).collect(),
+        )
+    }
+
+    /// Connects the console with what it shows and steers.
+    fn open_console(&self, console: &Console, status: Arc<Status>, asking: Asking) {
+        let settings = self.settings.clone();
+        let sessions = self.proxy.sessions();
+        let (suspending, suspended) = (sessions.clone(), sessions.clone());
+        let (ending, ending_all) = (sessions.clone(), sessions);
+        console.attach(console::Hooks {
+            status,
+            settings: Box::new(move || parts::shown(&settings.lock())),
+            ask: Box::new(move |ask| asking.ask(ask)),
+            suspend: Box::new(move |on| match on {
+                true => suspending.suspend(),
+                false => suspending.resume(),
+            }),
+            suspended: Box::new(move || suspended.suspended()),
+            end_client: Box::new(move |client| {
+                let sessions = ending.clone();
+                Box::pin(async move { sessions.end(client, AFTER_CANCEL).await })
+            }),
+            end_clients: Box::new(move |database| {
+                let sessions = ending_all.clone();
+                Box::pin(async move { sessions.end_all(database.as_deref(), AFTER_CANCEL).await })
+            }),
+        });
+        let (averages, stopping) = (console.clone(), self.background.stopping());
+        self.background
+            .spawn_on(&self.control_path.first(), "averages", async move {
+                tokio::select! {
+                    () = stopping => {}
+                    () = averages.keep_averages() => {}
+                }
+            });
     }
 
     fn probe(&self, metrics: &Metrics, latch: Latch) {
@@ -209,6 +275,31 @@ impl App {
                         tracing::error!(%error, "a listener ended");
                     }
                 });
+        }
+    }
+
+    /// What it runs on now.
+    pub fn settings(&self) -> Settings {
+        self.settings.lock().clone()
+    }
+
+    /// The next thing that an operator asks of the process as a whole.
+    pub async fn asked(&self) -> Asked {
+        self.asks.next().await
+    }
+
+    /// Takes no new clients, and waits until those that are in have left, `admin.wait_timeout` at most.
+    pub async fn clients_gone(&self) {
+        self.readiness.set_stopping();
+        self.proxy.close_to_new();
+        let limit = self.settings.lock().admin.wait_timeout;
+        let gone = async {
+            while !self.clients.is_empty() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout(limit, gone).await.is_err() {
+            tracing::warn!(?limit, "not waiting any longer for clients to leave");
         }
     }
 
@@ -273,6 +364,14 @@ impl App {
     /// What had to be cut off.
     pub async fn stop(self) -> Result<(), Unfinished> {
         let limit = self.settings.lock().shutdown.timeout;
+        self.stop_within(limit).await
+    }
+
+    /// As [`stop`](Self::stop), with a limit of one's own for the transactions under way.
+    ///
+    /// # Errors
+    /// What had to be cut off.
+    pub async fn stop_within(self, limit: Duration) -> Result<(), Unfinished> {
         let started = Instant::now();
         tracing::info!(?limit, "stopping");
         self.readiness.set_stopping();

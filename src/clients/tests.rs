@@ -8,6 +8,7 @@ fn info(user: &str) -> ClientInfo {
         database: "app".to_owned(),
         application_name: String::new(),
         addr: ClientAddr::Tcp(SocketAddr::from(([192, 0, 2, 7], 4711))),
+        connection: Connection::default(),
     }
 }
 

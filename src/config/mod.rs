@@ -37,10 +37,12 @@ pub use diff::Change;
 pub use load::{Loaded, load};
 pub use origin::Origin;
 pub use problem::{Problem, Problems, Wrong};
-pub use settings::{Auth, Http, Limits, Listen, Log, Pool, Settings, Shutdown, Threads, Upstream};
+pub use settings::{
+    Admin, Auth, Http, Limits, Listen, Log, Pool, Settings, Shutdown, Threads, Upstream,
+};
 pub use sources::{Argument, ReadFile, Sources};
 pub use table::{DropIn, ROWS, Row, Rule};
 pub use value::{
-    Addresses, AuthMethod, LogFormat, LogLevel, PoolMode, ResetOnReturn, ServerReset, TlsVersion,
-    ValueError,
+    Addresses, AuthMethod, LogFormat, LogLevel, Names, PoolMode, ResetOnReturn, ServerReset,
+    TlsVersion, ValueError,
 };

@@ -23,8 +23,10 @@ mod sqlstate;
 mod upstream;
 
 pub use family::{Family, Kind};
-pub use labels::{AuthFailure, ClientState, Limit, LoginOutcome, Phase, PinReason};
-pub use pool::{PinGuard, PoolLabels, PoolMetrics};
+pub use labels::{
+    AuthFailure, ClientState, Limit, LoginOutcome, Phase, PinReason, StatementMessage,
+};
+pub use pool::{PinGuard, PoolLabels, PoolMetrics, PoolTotals};
 pub use proxy::ProxyMetrics;
 pub use registry::{EncodeError, Metrics};
 pub use upstream::UpstreamMetrics;

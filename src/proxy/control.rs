@@ -9,7 +9,9 @@ use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
+use super::sessions::Link;
 use crate::backend::{Aim, Cancels};
 use crate::clients::ClientWatch;
 use crate::pgwire::CancelKey;
@@ -21,6 +23,10 @@ pub(super) struct Control {
     stop: AtomicBool,
     /// The time to stop is over: a transaction is not waited for any more.
     stop_now: AtomicBool,
+    /// An operator ends the session, whatever it does.
+    killed: AtomicBool,
+    /// Nothing more is read from the client until an operator says so.
+    suspended: AtomicBool,
     cancel: AtomicBool,
     /// What has lasted too long, as [`limits`](super::limits) packs it; zero is nothing.
     overdue: AtomicU64,
@@ -28,7 +34,14 @@ pub(super) struct Control {
     client: OnceLock<ClientWatch>,
     /// The server that runs this client's query now. Locked by its own session at checkout and return, and by a cancel
     /// request; never across an await.
-    running: Mutex<Option<Arc<Cancels>>>,
+    running: Mutex<Option<Running>>,
+}
+
+/// A server that a client has, and since when.
+#[derive(Debug)]
+struct Running {
+    server: Arc<Cancels>,
+    since: Instant,
 }
 
 impl Control {
@@ -50,6 +63,18 @@ impl Control {
         self.stop_now.load(Ordering::Relaxed)
     }
 
+    /// Whether an operator ends the session.
+    #[inline]
+    pub(super) fn killed(&self) -> bool {
+        self.killed.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing more is to be read from the client.
+    #[inline]
+    pub(super) fn suspended(&self) -> bool {
+        self.suspended.load(Ordering::Relaxed)
+    }
+
     /// Whether a cancel request came since the last call.
     #[inline]
     pub(super) fn take_cancel(&self) -> bool {
@@ -58,8 +83,9 @@ impl Control {
 
     /// Cancel requests go to this server from now on.
     #[inline]
-    pub(super) fn runs_on(&self, server: &Arc<Cancels>) {
-        *self.running.lock() = Some(server.clone());
+    pub(super) fn runs_on(&self, server: &Arc<Cancels>, since: Instant) {
+        let server = server.clone();
+        *self.running.lock() = Some(Running { server, since });
     }
 
     /// Cancel requests go nowhere from now on. Those under way are known to the server's [`Cancels`].
@@ -78,6 +104,12 @@ impl Control {
         self.client.get()
     }
 
+    /// Decides to cancel what it runs.
+    fn aim(&self) -> Option<Aim> {
+        let running = self.running.lock();
+        running.as_ref().map(|running| running.server.aim())
+    }
+
     /// Tells the session what has lasted too long.
     pub(super) fn tell_overdue(&self, word: u64) {
         self.overdue.store(word, Ordering::Relaxed);
@@ -92,6 +124,16 @@ impl Control {
 
     pub(super) fn take_overdue_word(&self) -> u64 {
         self.overdue.swap(0, Ordering::Relaxed)
+    }
+
+    fn suspend(&self, suspended: bool) {
+        self.suspended.store(suspended, Ordering::Relaxed);
+        self.waker.wake();
+    }
+
+    fn kill(&self) {
+        self.killed.store(true, Ordering::Relaxed);
+        self.stop();
     }
 
     fn stop(&self) {
@@ -113,6 +155,7 @@ const LONG_SECRET: usize = 32;
 pub(super) struct Controls {
     by_process: Mutex<HashMap<i32, Vec<Session>>>,
     stopping: AtomicBool,
+    suspended: AtomicBool,
 }
 
 /// A session's place in the table; dropping it takes the place away.
@@ -147,6 +190,7 @@ impl Controls {
         });
         let sessions = table.entry(process_id).or_default();
         sessions.push((secret.clone(), control.clone()));
+        control.suspend(self.suspended.load(Ordering::Relaxed));
         drop(table);
         if self.stopping.load(Ordering::Relaxed) {
             control.stop();
@@ -171,7 +215,7 @@ impl Controls {
         // Counted under the lock, so that the session cannot give the server away unseen.
         let running = control.running.lock();
         match &*running {
-            Some(server) => Some(server.aim()),
+            Some(running) => Some(running.server.aim()),
             None => {
                 drop(running);
                 control.cancel.store(true, Ordering::Relaxed);
@@ -187,8 +231,54 @@ impl Controls {
         table
             .values()
             .flatten()
-            .filter_map(|(_, control)| control.running.lock().as_ref().map(Cancels::aim))
+            .filter_map(|(_, control)| control.aim())
             .collect()
+    }
+
+    /// Who has which server.
+    pub(super) fn links(&self) -> Vec<Link> {
+        let controls = self.all();
+        let link = |control: &Arc<Control>| {
+            let client = control.client()?.id();
+            let running = control.running.lock();
+            let running = running.as_ref()?;
+            Some(Link {
+                client,
+                server: running.server.server(),
+                since: running.since,
+            })
+        };
+        controls.iter().filter_map(link).collect()
+    }
+
+    /// Ends the sessions whose client's id and database are chosen. How many, and the cancel requests for what they run.
+    pub(super) fn kill(&self, chosen: impl Fn(u64, &str) -> bool) -> (usize, Vec<Aim>) {
+        let mut controls = self.all();
+        controls.retain(|control| {
+            let client = control.client();
+            client.is_some_and(|client| chosen(client.id(), &client.info().database))
+        });
+        // Aimed first: a session that ends lets go of its server.
+        let aims = controls.iter().filter_map(|control| control.aim());
+        let aims = aims.collect();
+        for control in &controls {
+            control.kill();
+        }
+        (controls.len(), aims)
+    }
+
+    /// Reads nothing more from clients, those to come included, or reads again. False if that was so before.
+    pub(super) fn suspend(&self, suspended: bool) -> bool {
+        let table = self.by_process.lock();
+        let was = self.suspended.swap(suspended, Ordering::Relaxed);
+        for (_, control) in table.values().flatten() {
+            control.suspend(suspended);
+        }
+        was != suspended
+    }
+
+    pub(super) fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::Relaxed)
     }
 
     /// Every session's control.
@@ -269,6 +359,19 @@ mod tests {
         assert_eq!(hit, [false, false, true]);
         drop(sessions);
         assert!(table.by_process.lock().is_empty());
+    }
+
+    #[test]
+    fn suspending_reaches_sessions_that_come_later_and_ends() {
+        let table = Arc::new(Controls::default());
+        let before = table.register(0, None);
+        assert!(table.suspend(true));
+        assert!(!table.suspend(true), "it was so before");
+        let after = table.register(0, None);
+        assert!(before.control.suspended() && after.control.suspended());
+        assert!(table.suspend(false));
+        assert!(!before.control.suspended() && !after.control.suspended());
+        assert!(!table.register(0, None).control.suspended());
     }
 
     #[test]

@@ -95,6 +95,9 @@ impl Session {
     /// What ends a lease that nobody is in the middle of.
     fn at_rest(&self, server: &Server) -> Option<Parting> {
         let traffic = &self.traffic;
+        if self.registered.control.killed() {
+            return Some(Parting::Stopping);
+        }
         if traffic.goodbye && traffic.is_sent() {
             // A COPY that nobody will end, or a Sync that nobody will send, is not waited for.
             let over = traffic.pipeline.is_answered() || traffic.pipeline.is_copying();
@@ -130,6 +133,7 @@ impl Session {
                 .traffic
                 .scan_client(self.asked, &self.pool.metrics, server);
             if rested && !self.traffic.pipeline.is_empty() {
+                self.registration.asked(self.asked.into_std());
                 self.registration.set_state(ClientState::Active);
             }
             if let Some(database) = self.traffic.vacates.take() {
@@ -148,12 +152,15 @@ impl Session {
                 // Nothing more comes, and the end of the stream must not overtake what did.
                 return Ok(moved);
             }
+            if self.registered.control.suspended() {
+                return Ok(moved);
+            }
             match self.traffic.from_client.poll_fill(cx, &mut self.client) {
                 Poll::Pending => return Ok(moved),
                 Poll::Ready(Ok(0)) => return Err(Parting::ClientGone),
                 Poll::Ready(Err(_)) => return Err(Parting::ClientGone),
                 Poll::Ready(Ok(read)) => {
-                    self.context.metrics.bytes_received_from_client(read);
+                    self.count_received(read);
                     self.now = Instant::now();
                     self.asked = self.now;
                     moved = true;
@@ -279,6 +286,7 @@ impl Session {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(written)) => {
                     self.context.metrics.bytes_sent_to_client(written);
+                    self.pool.metrics.bytes_sent_to_client(written);
                     if ours {
                         traffic.own.consume(written);
                     } else {

@@ -104,7 +104,10 @@ impl Session {
         if !self.traffic.from_client.is_empty() {
             self.registration.set_state(ClientState::Active);
         }
-        self.registered.control.runs_on(lease.server().cancels());
+        let control = &self.registered.control;
+        control.runs_on(lease.server().cancels(), self.leased);
+        lease.server().asked(self.leased);
+        self.registration.asked(self.asked.into_std());
         // From here on a request goes to the server. One that came before, while the server was made ready, has found none.
         if self.registered.control.take_cancel() && !self.traffic.from_client.is_empty() {
             self.registered.control.runs_nowhere();
@@ -116,6 +119,7 @@ impl Session {
         lease.server().mark_busy();
         let parting = self.relay(lease.server()).await;
         self.registered.control.runs_nowhere();
+        self.registration.set_statements(self.traffic.names.len());
         match self.part(&parting, lease) {
             LeaseEnd::Next => {
                 self.registration.set_state(ClientState::Idle);
@@ -159,7 +163,10 @@ impl Session {
         self.registered.control.register(cx.waker());
         loop {
             let control = &self.registered.control;
-            if control.stopping_now() || control.stopping() && self.traffic.from_client.is_empty() {
+            if control.killed()
+                || control.stopping_now()
+                || control.stopping() && self.traffic.from_client.is_empty()
+            {
                 return Poll::Ready(Woken::Stopping);
             }
             if let Some(overdue) = self.overdue() {
@@ -175,16 +182,25 @@ impl Session {
                 },
                 Err(error) => return Poll::Ready(Woken::Violation(error)),
             }
+            if self.registered.control.suspended() {
+                return Poll::Pending;
+            }
             match self.traffic.from_client.poll_fill(cx, &mut self.client) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Woken::Gone),
                 Poll::Ready(Ok(read)) => {
-                    self.context.metrics.bytes_received_from_client(read);
+                    self.count_received(read);
                     self.now = Instant::now();
                     self.asked = self.now;
                 }
             }
         }
+    }
+
+    /// So many bytes came from the client.
+    pub(super) fn count_received(&self, read: usize) {
+        self.context.metrics.bytes_received_from_client(read);
+        self.pool.metrics.bytes_received_from_client(read);
     }
 
     /// A message that needs no server.
@@ -209,6 +225,7 @@ impl Session {
             // Nothing was waited for: the clock need not be read again.
             return self.leased(lease, self.now).await;
         }
+        self.registration.asked(self.asked.into_std());
         self.registration.set_state(ClientState::Waiting);
         let entered = match self
             .wait_for(|pool| async move { pool.enter().await })
@@ -282,7 +299,8 @@ impl Session {
             if self.registered.control.take_cancel() {
                 return Poll::Ready(Waited::Cancelled);
             }
-            if self.registered.control.stopping() && self.pool.pool.status().closed {
+            let control = &self.registered.control;
+            if control.killed() || control.stopping() && self.pool.pool.status().closed {
                 return Poll::Ready(Waited::Stopping);
             }
             match self.traffic.from_client.poll_fill(cx, &mut self.client) {
@@ -290,7 +308,7 @@ impl Session {
                 Poll::Ready(Ok(0) | Err(_)) if self.traffic.ends_with_goodbye() => Poll::Pending,
                 Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Waited::Gone),
                 Poll::Ready(Ok(read)) => {
-                    self.context.metrics.bytes_received_from_client(read);
+                    self.count_received(read);
                     cx.waker().wake_by_ref();
                     Poll::Pending
                 }

@@ -67,6 +67,8 @@ pub(super) struct Traffic {
     pub(super) last_done: Instant,
     /// When the session got its server.
     pub(super) leased: Instant,
+    /// When the first statement of the transaction began to run.
+    pub(super) began: Option<Instant>,
     /// A statement was run on this lease, so the server may have changed.
     pub(super) touched: bool,
     /// How long a message of the client may be.
@@ -129,6 +131,7 @@ impl Traffic {
             first_reply: None,
             last_done: Instant::now(),
             leased: Instant::now(),
+            began: None,
             touched: false,
             message_limit: usize::MAX,
             overdue: None,
@@ -144,6 +147,7 @@ impl Traffic {
         self.names.on_server_changed();
         self.failed = false;
         self.first_reply = None;
+        self.began = None;
         self.touched = false;
     }
 
