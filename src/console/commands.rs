@@ -82,6 +82,9 @@ const fn order(name: &'static str, argument: &'static str, does: Order) -> Comma
     }
 }
 
+/// The argument of commands that need a database.
+const A_DATABASE: &str = "<db>";
+
 const NO_STATISTICS: &str = "statistics of single queries are not kept by this version";
 
 /// In the order of HELP.
@@ -118,8 +121,8 @@ pub(super) static COMMANDS: &[Command] = &[
     order("RELOAD", "", orders::reload),
     order("PAUSE", "[<db>]", orders::pause),
     order("RESUME", "[<db>]", orders::resume),
-    order("DISABLE", "<db>", orders::disable),
-    order("ENABLE", "<db>", orders::enable),
+    order("DISABLE", A_DATABASE, orders::disable),
+    order("ENABLE", A_DATABASE, orders::enable),
     order("RECONNECT", "[<db>]", orders::reconnect),
     order("KILL", "[<db>]", orders::kill),
     order("KILL_CLIENT", "<client_id>", orders::kill_client),
@@ -169,6 +172,7 @@ impl Command {
         let command = command.ok_or_else(unknown)?;
         match command.takes(&argument) {
             true => Ok((command, argument)),
+            false if command.argument == A_DATABASE => Err(Refusal::DatabaseRequired),
             false => Err(Refusal::Usage(command.usage())),
         }
     }

@@ -113,6 +113,13 @@ pub enum Shutdown {
     WaitForClients,
 }
 
+/// The commands there are, with what may stand behind each and what one must be to use it; parameters of the session that
+/// drivers ask for are among them.
+pub fn commands() -> impl Iterator<Item = (&'static str, &'static str, Role)> {
+    let commands = commands::COMMANDS.iter();
+    commands.map(|command| (command.name, command.argument, command.needs))
+}
+
 /// An answer that comes later: done, or why not.
 pub type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 

@@ -74,9 +74,9 @@ pub(super) fn enable(shared: Arc<Shared>, argument: Argument) -> Done {
 
 fn set_disabled(shared: Arc<Shared>, argument: Argument, disabled: bool) -> Done {
     Box::pin(async move {
-        if let Some(database) = shared.database(argument)? {
-            shared.cluster.set_disabled(&database, disabled);
-        }
+        let database = shared.database(argument)?;
+        let database = database.ok_or(Refusal::DatabaseRequired)?;
+        shared.cluster.set_disabled(&database, disabled);
         Ok(())
     })
 }
@@ -111,13 +111,13 @@ pub(super) fn kill(shared: Arc<Shared>, argument: Argument) -> Done {
 pub(super) fn kill_client(shared: Arc<Shared>, argument: Argument) -> Done {
     Box::pin(async move {
         let Argument::Word(word) = argument else {
-            return Err(Refusal::NoClient(String::new()));
+            return Err(Refusal::NoId);
         };
-        let ended = match word.parse() {
-            Ok(id) => (shared.hooks()?.end_client)(id).await,
-            Err(_) => false,
-        };
-        ended.then_some(()).ok_or(Refusal::NoClient(word))
+        let id = word.parse().map_err(|_| Refusal::NoId)?;
+        match (shared.hooks()?.end_client)(id).await {
+            true => Ok(()),
+            false => Err(Refusal::NoClient),
+        }
     })
 }
 

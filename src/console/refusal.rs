@@ -47,8 +47,12 @@ pub(super) enum Refusal {
     Absent(&'static str),
     #[error("no such database: {0}")]
     NoDatabase(String),
-    #[error("no such client: {0}")]
-    NoClient(String),
+    #[error("client not found")]
+    NoClient,
+    #[error("invalid client id supplied")]
+    NoId,
+    #[error("a database is required")]
+    DatabaseRequired,
     #[error("already suspended/paused")]
     Paused,
     #[error("pooler is not paused/suspended")]
@@ -78,19 +82,21 @@ impl Refusal {
     /// See PostgreSQL, `src/backend/utils/errcodes.txt`.
     pub(super) fn sqlstate(&self) -> &'static str {
         match self {
-            Refusal::Unknown(_) | Refusal::Usage(_) => "42601", // syntax_error
-            Refusal::AdminOnly => "42501",                      // insufficient_privilege
-            Refusal::Absent(_) => "0A000",                      // feature_not_supported
-            Refusal::NoDatabase(_) => "3D000",                  // invalid_catalog_name
-            Refusal::NoClient(_) => "42704",                    // undefined_object
+            Refusal::Unknown(_) | Refusal::Usage(_) | Refusal::DatabaseRequired | Refusal::NoId => {
+                "42601"
+            } // syntax_error
+            Refusal::AdminOnly => "42501", // insufficient_privilege
+            Refusal::Absent(_) => "0A000", // feature_not_supported
+            Refusal::NoDatabase(_) => "3D000", // invalid_catalog_name
+            Refusal::NoClient => "42704",  // undefined_object
             Refusal::Paused
             | Refusal::NotPaused
             | Refusal::DatabasePaused(_)
             | Refusal::DatabaseNotPaused(_)
             | Refusal::Process(_) => "55000", // object_not_in_prerequisite_state
             Refusal::StillThere(_) | Refusal::StillBusy(_) => "55006", // object_in_use
-            Refusal::Cancelled => "57014",                      // query_canceled
-            Refusal::Starting => "57P03",                       // cannot_connect_now
+            Refusal::Cancelled => "57014", // query_canceled
+            Refusal::Starting => "57P03",  // cannot_connect_now
         }
     }
 }

@@ -67,7 +67,7 @@ pub struct PoolTotals {
     pub queries: u64,
     /// The time they took on their servers, the transfer of their results included.
     pub query_time: Duration,
-    /// The time that checkouts waited at the gate.
+    /// The time from asking for a server to having it.
     pub wait_time: Duration,
     /// Checkouts that got a server.
     pub assignments: u64,
@@ -183,7 +183,7 @@ impl PoolMetrics {
             queries: self.operation_ok.get_sample_count()
                 + self.operation_failed.get_sample_count(),
             query_time: self.phases.iter().map(seconds).sum(),
-            wait_time: seconds(&self.phase_wait),
+            wait_time: seconds(&self.wait_time),
             assignments: checkouts(Outcome::Direct) + checkouts(Outcome::Waited),
             received: self.client_received.get(),
             sent: self.client_sent.get(),

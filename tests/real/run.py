@@ -18,6 +18,7 @@ import traceback
 
 import asynchronous
 import commands
+import consoles
 import drivers
 import fetching
 import figures
@@ -30,7 +31,7 @@ import suites
 import terminals
 from harness import Postgres, Sidecar
 
-PARTS = (commands, fetching, drivers, figures, outages, postgres18, terminals, asynchronous, psycopgs, migrations, others, suites)
+PARTS = (commands, consoles, fetching, drivers, figures, outages, postgres18, terminals, asynchronous, psycopgs, migrations, others, suites)
 
 
 class World:

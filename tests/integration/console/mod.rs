@@ -1,0 +1,144 @@
+//! The console: what it shows, who may do what there, and what its commands do to clients under load.
+
+mod load;
+mod orders;
+mod roles;
+mod shown;
+mod shutdown;
+mod tools;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+
+use crate::support::{Database, Postgres, Sidecar};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A sidecar whose clients prove who they are: `postgres`, `admin`, who may do all on the console, `stats`, who may look, and
+/// `other`, who may not.
+struct Guarded {
+    sidecar: Sidecar,
+    database: Database,
+    users: PathBuf,
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.users);
+    }
+}
+
+/// The rows of an answer, by the names of their columns.
+type Rows = Vec<BTreeMap<String, String>>;
+
+impl Guarded {
+    async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    async fn start_with(settings: &[(&str, &str)]) -> Self {
+        let database = Postgres::shared().await.database().await;
+        let users = std::env::temp_dir().join(format!("{}-console-users.txt", database.name));
+        let lines = ["postgres", "admin", "stats", "other"]
+            .map(|user| format!("\"{user}\" \"{user}'s password\"\n"));
+        std::fs::write(&users, lines.concat()).expect("a file of users");
+        let path = users.to_str().expect("a path in UTF-8");
+        let mut environment = vec![
+            ("POOLWATCH_AUTH__USERS_FILE", path),
+            ("POOLWATCH_ADMIN__USERS", "somebody, admin"),
+            ("POOLWATCH_ADMIN__STATS_USERS", "stats"),
+        ];
+        environment.extend(settings);
+        // The server trusts everybody: the password is for those who connect to the sidecar.
+        let upstream = database
+            .url
+            .replacen("postgres@", "postgres:postgres%27s%20password@", 1);
+        let sidecar = Sidecar::start_with(&database, &upstream, &[], &environment).await;
+        Self {
+            sidecar,
+            database,
+            users,
+        }
+    }
+
+    async fn try_console(&self, user: &str) -> Result<Client, tokio_postgres::Error> {
+        let mut config = self.sidecar.client_config();
+        config
+            .user(user)
+            .password(format!("{user}'s password"))
+            .dbname("pgbouncer");
+        try_connect(&config).await
+    }
+
+    async fn console(&self, user: &str) -> Client {
+        self.try_console(user)
+            .await
+            .expect("a login to the console")
+    }
+
+    async fn admin(&self) -> Client {
+        self.console("admin").await
+    }
+
+    /// Straight to PostgreSQL.
+    async fn direct(&self) -> Client {
+        Postgres::shared().await.connect(&self.database.name).await
+    }
+}
+
+async fn try_connect(config: &Config) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = config.connect(NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+async fn connect(config: &Config) -> Client {
+    try_connect(config).await.expect("a login")
+}
+
+/// Runs one command.
+async fn run(console: &Client, command: &str) -> Result<Rows, tokio_postgres::Error> {
+    let answer = tokio::time::timeout(LIMIT, console.simple_query(command)).await;
+    let messages = answer.unwrap_or_else(|_| panic!("{command} was not answered"))?;
+    let rows = messages.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let rows = rows.map(|row| {
+        let columns = row.columns().iter().enumerate();
+        let cells = columns.map(|(at, column)| {
+            let value = row.get(at).unwrap_or("NULL");
+            (column.name().to_owned(), value.to_owned())
+        });
+        cells.collect()
+    });
+    Ok(rows.collect())
+}
+
+/// Runs one command that must succeed.
+async fn done(console: &Client, command: &str) -> Rows {
+    match run(console, command).await {
+        Ok(rows) => rows,
+        Err(error) => panic!("{command}: {error:?}"),
+    }
+}
+
+/// Runs one command that must fail, and gives its SQLSTATE and what it says.
+async fn refused(console: &Client, command: &str) -> (String, String) {
+    let error = run(console, command).await.expect_err(command);
+    let error = error
+        .as_db_error()
+        .unwrap_or_else(|| panic!("{command}: {error:?}"));
+    (error.code().code().to_owned(), error.message().to_owned())
+}
+
+/// The row in which a column has this value.
+fn row<'a>(rows: &'a Rows, column: &str, value: &str) -> &'a BTreeMap<String, String> {
+    let mut rows_of = rows.iter();
+    rows_of
+        .find(|row| row[column] == value)
+        .unwrap_or_else(|| panic!("no {column} = {value} in {rows:?}"))
+}

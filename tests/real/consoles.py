@@ -1,0 +1,176 @@
+"""The console, with the tools that people have for PgBouncer's, and PgBouncer itself beside it under the same load."""
+
+import os
+import pathlib
+import pwd
+import shutil
+import subprocess
+import tempfile
+import urllib.request
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from harness import DATABASE, USER, environment, free_port, pgbench, postgres_bin, processed, until
+
+CACHE = pathlib.Path(__file__).resolve().parents[2] / ".ci" / "cache"
+# A figure that the exporter makes of each kind of table, without the prefix.
+EXPORTED = ("config_max_client_connections", "client_connections", "databases_pool_size", "pools_server_idle_connections",
+            "pools_client_active_connections", "stats_totals_queries_pooled_total", "stats_totals_sql_transactions_pooled_total")
+
+
+class PgBouncer:
+    """As close to poolwatch's defaults as its settings come. It takes root for a mistake, so it runs as another user."""
+
+    def __init__(self, postgres, program):
+        self.port, self.password = free_port(), postgres.password
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="real-pgbouncer-"))
+        binary = shutil.copy(program, self.folder / "pgbouncer")
+        (self.folder / "users.txt").write_text(f'"{USER}" "{postgres.password}"\n')
+        settings = dict(listen_addr="127.0.0.1", listen_port=self.port, unix_socket_dir="", auth_type="scram-sha-256",
+                        auth_file=self.folder / "users.txt", admin_users=USER, pool_mode="transaction", default_pool_size=25,
+                        max_prepared_statements=256, ignore_startup_parameters="extra_float_digits")
+        lines = [f"{DATABASE} = host=127.0.0.1 port={postgres.port}", "[pgbouncer]", *(f"{key} = {value}" for key, value in settings.items())]
+        (self.folder / "pgbouncer.ini").write_text("\n".join(["[databases]", *lines, ""]))
+        account = {}
+        if os.geteuid() == 0:
+            entry = pwd.getpwnam("postgres")
+            account = dict(user=entry.pw_uid, group=entry.pw_gid, extra_groups=[])
+            for path in (self.folder, *self.folder.iterdir()):
+                os.chown(path, entry.pw_uid, entry.pw_gid)
+        self.process = subprocess.Popen([binary, "-q", self.folder / "pgbouncer.ini"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                        cwd=self.folder, env=environment(), **account)
+
+    def close(self):
+        self.process.kill()
+        self.process.wait(30)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def show(pooler, what):
+    """Column names and rows of a SHOW command, by psql."""
+    run = subprocess.run([postgres_bin("psql"), "-XAq", "-F", "\t", "-P", "footer=off", "-h", "127.0.0.1", "-p", str(pooler.port), "-U", USER,
+                          "-d", "pgbouncer", "-c", f"SHOW {what}"], check=True, capture_output=True, text=True, timeout=30,
+                         env=environment(PGPASSWORD=pooler.password, PGSSLMODE="disable"))
+    names, *rows = [line.split("\t") for line in run.stdout.splitlines()]
+    return names, [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def of_database(pooler, what, column="database"):
+    (row,) = [row for row in show(pooler, what)[1] if row[column] == DATABASE]
+    return row
+
+
+def check_pgbouncer_exporter(world):
+    """Debian's exporter, as it is, reads everything it wants, scrape after scrape, and its figures are poolwatch's."""
+    program = CACHE / "pgbouncer-exporter" / "usr/bin/prometheus-pgbouncer-exporter"
+    assert program.exists(), f"{program} is missing; .ci/run tools fetches it"
+    sidecar, port = world.sidecar(POOLWATCH_ADMIN__STATS_USERS=USER), free_port()
+    run = pgbench(sidecar, world.scratch / "select.sql", "-c", "4", "-t", "50")
+    done = processed(run.communicate(timeout=120)[0])
+    url = f"postgres://{USER}:{sidecar.password}@127.0.0.1:{sidecar.port}/pgbouncer?sslmode=disable"
+    with open(world.out / "pgbouncer-exporter.log", "wb") as log:
+        exporter = subprocess.Popen([program, f"--pgBouncer.connectionString={url}", f"--web.listen-address=127.0.0.1:{port}"],
+                                    stdout=log, stderr=log, env=environment())
+    try:
+        def scrape():
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                families = text_string_to_metric_families(answer.read().decode())
+                return [sample for family in families for sample in family.samples if sample.name.startswith("pgbouncer_")]
+
+        for _ in range(3):
+            samples = until("the exporter answers", scrape)
+            (up,) = [sample.value for sample in samples if sample.name == "pgbouncer_up"]
+            assert up == 1, (world.out / "pgbouncer-exporter.log").read_text()[-2000:]
+        missing = [name for name in EXPORTED if not any(sample.name == f"pgbouncer_{name}" for sample in samples)]
+        assert not missing, f"not exported: {missing}; there are {sorted({sample.name for sample in samples})}"
+        (counted,) = [sample.value for sample in samples if sample.name == "pgbouncer_stats_totals_sql_transactions_pooled_total"
+                      and sample.labels["database"] == DATABASE]
+        assert counted == done == sidecar.figures().sum("poolwatch_transactions_total"), f"{counted} exported, pgbench did {done}"
+        labels = [value for sample in samples for value in sample.labels.values()]
+        assert "<invalid>" not in labels, samples
+    finally:
+        exporter.kill()
+        exporter.wait(30)
+    said = (world.out / "pgbouncer-exporter.log").read_text().lower()
+    assert "level=error" not in said and "level=warn" not in said, said[-2000:]
+
+
+def check_pgbouncer_beside(world):
+    """Under the same load PgBouncer's console shows the same columns, and the same values where they mean the same."""
+    program = subprocess.run([CACHE.parents[1] / "benches/compare/build-pgbouncer"], check=True, capture_output=True, text=True).stdout.strip()
+    sidecar = world.sidecar(POOLWATCH_ADMIN__USERS=USER)
+    bouncer = PgBouncer(world.postgres, program)
+    try:
+        until("PgBouncer answers", lambda: show(bouncer, "VERSION"))
+        world.postgres.query("CREATE TABLE IF NOT EXISTS bench (k integer)")
+        for what in ("POOLS", "STATS", "STATS_TOTALS", "STATS_AVERAGES", "TOTALS", "CLIENTS", "SERVERS", "SOCKETS", "ACTIVE_SOCKETS", "DATABASES",
+                     "USERS", "LISTS", "CONFIG", "VERSION", "STATE", "MEM", "PEERS", "PEER_POOLS", "DNS_HOSTS", "DNS_ZONES"):
+            theirs, ours = show(bouncer, what)[0], show(sidecar, what)[0]
+            # 1.25 counts logins, 1.24 does not.
+            ours = [name for name in ours if "client_login_count" not in name]
+            assert ours == [name for name in theirs if "client_login_count" not in name], f"SHOW {what}: {ours} is not {theirs}"
+        for protocol in ("simple", "extended", "prepared"):
+            for name in ("select.sql", "write.sql"):
+                for pooler in (sidecar, bouncer):
+                    run = pgbench(pooler, world.scratch / name, "-M", protocol, "-c", "4", "-t", "50")
+                    assert processed(run.communicate(timeout=120)[0]) == 200, f"pgbench -M {protocol} {name}"
+        until("both have no client any more", lambda: all(of_database(pooler, "POOLS")["cl_active"] == "0" for pooler in (sidecar, bouncer)))
+        ours, theirs = (of_database(pooler, "STATS_TOTALS") for pooler in (sidecar, bouncer))
+        same = ("query_count", "client_parse_count", "bind_count")
+        assert [ours[name] for name in same] == [theirs[name] for name in same], f"{ours} is not {theirs}"
+        # PgBouncer takes a Parse and its Sync for a transaction: with -M prepared each of 4 clients sends one for each of its statements.
+        prepared = int(theirs["client_parse_count"])
+        assert int(ours["xact_count"]) == 6 * 200 and int(theirs["xact_count"]) == 6 * 200 + prepared, f"{ours} is not {theirs}"
+        # PgBouncer counts neither the goodbye of a client, which is 5 bytes, nor what a login is told.
+        for name in ("bytes_received", "bytes_sent"):
+            ratio = int(ours[name]) / int(theirs[name])
+            assert 0.97 < ratio < 1.03, f"{name}: {ours[name]}, {theirs[name]}"
+        pools = [of_database(pooler, "POOLS") for pooler in (sidecar, bouncer)]
+        idle = ("cl_active", "cl_waiting", "sv_active", "sv_tested", "sv_login", "maxwait", "pool_mode")
+        assert [pools[0][name] for name in idle] == [pools[1][name] for name in idle], pools
+        compare_while_running(world, sidecar, bouncer)
+        # Errors are told in the same words.
+        for wrong in ("nonsense", "PAUSE nowhere", "RESUME", f"RESUME {DATABASE}", "ENABLE", "KILL_CLIENT 99999999"):
+            assert refused(sidecar, wrong) == refused(bouncer, wrong), wrong
+    finally:
+        bouncer.close()
+
+
+def compare_while_running(world, sidecar, bouncer):
+    """Four clients within a query and one idle: both show so."""
+    script = world.scratch / "sleep.sql"
+    held = []
+    try:
+        for pooler in (sidecar, bouncer):
+            script.write_text("SELECT pg_sleep(20);\n")
+            held.append(subprocess.Popen(
+                [postgres_bin("pgbench"), "-n", "-h", "127.0.0.1", "-p", str(pooler.port), "-U", USER, "-f", str(script), "-c", "4", "-t", "1", DATABASE],
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(PGPASSWORD=pooler.password, PGSSLMODE="disable")))
+        names = ("cl_active", "cl_waiting", "sv_active", "sv_login")
+        states = {}
+
+        def agree():
+            states.update({pooler.port: [of_database(pooler, "POOLS")[name] for name in names] for pooler in (sidecar, bouncer)})
+            return list(states.values()) == [["4", "0", "4", "0"]] * 2
+
+        until(lambda: f"four servers at work in both: {states}", agree)
+        kinds = [sorted((row["type"], row["state"]) for row in show(pooler, "CLIENTS")[1] if row["database"] == DATABASE) for pooler in (sidecar, bouncer)]
+        assert kinds[0] == kinds[1] == [("C", "active")] * 4, kinds
+        for pooler in (sidecar, bouncer):
+            of_servers = {row["ptr"]: row["link"] for row in show(pooler, "SERVERS")[1] if row["state"] == "active"}
+            of_clients = {row["link"]: row["ptr"] for row in show(pooler, "CLIENTS")[1] if row["database"] == DATABASE}
+            assert of_servers == of_clients and len(of_servers) == 4, (of_servers, of_clients)
+    finally:
+        for process in held:
+            process.kill()
+            process.wait(30)
+
+
+def refused(pooler, command):
+    run = subprocess.run([postgres_bin("psql"), "-XAtq", "-h", "127.0.0.1", "-p", str(pooler.port), "-U", USER, "-d", "pgbouncer", "-c", command],
+                         capture_output=True, text=True, timeout=30, env=environment(PGPASSWORD=pooler.password, PGSSLMODE="disable"))
+    assert run.returncode == 1, f"{command} was not refused: {run.stdout}"
+    return run.stderr
+
+
+CHECKS = (check_pgbouncer_exporter, check_pgbouncer_beside)
