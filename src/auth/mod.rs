@@ -211,9 +211,6 @@ impl Admission {
     /// A client proved that it is somebody else.
     fn failed(&self, user: &str, source: Source, failure: Failure) -> AuthError {
         self.0.pace.failed(source, user);
-        if let Some(lookup) = &self.0.lookup {
-            lookup.forget(user);
-        }
         AuthError::failed(user, failure)
     }
 }

@@ -1,7 +1,8 @@
 //! Users that PostgreSQL is asked for (`auth.query`).
 //!
-//! An answer is good for a few seconds, so that an application that opens all its connections at once costs one question,
-//! and a changed password is known soon. One question is under way at a time: the control pool has others to serve.
+//! One question is under way at a time: the control pool has others to serve. Its answer is good for all who came before it
+//! was asked, so that an application that opens all its connections at once costs one or two, and for nobody who came
+//! later: a role that is dropped and made anew has another verifier, though its password may be the same.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,10 +18,6 @@ use crate::control::{Control, ControlError};
 
 /// For the wait of one's turn and the answer together.
 const LIMIT: Duration = Duration::from_secs(5);
-/// An answer is asked for anew after this.
-const FRESH: Duration = Duration::from_secs(5);
-/// Answers that are kept. Beyond it none is until the old ones have gone.
-const CACHED: usize = 10_000;
 
 /// Why a user could not be asked for.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +39,6 @@ pub struct Lookup {
     asker: Arc<Asker>,
     /// The control path's: its connections live there.
     runtime: Handle,
-    answers: Mutex<HashMap<String, Answer>>,
 }
 
 #[derive(Debug)]
@@ -50,71 +46,70 @@ struct Asker {
     control: Control,
     query: String,
     turn: Semaphore,
+    answers: Mutex<HashMap<String, Answer>>,
 }
 
 #[derive(Debug)]
 struct Answer {
     stored: Option<Stored>,
-    at: Instant,
+    /// When the question was asked.
+    asked: Instant,
 }
 
 impl Lookup {
     /// Asks this query, with the user's name as `$1`, for its name and its stored password.
     pub fn new(control: Control, query: String, runtime: Handle) -> Self {
-        let turn = Semaphore::new(1);
-        Self {
-            asker: Arc::new(Asker {
-                control,
-                query,
-                turn,
-            }),
-            runtime,
+        let asker = Asker {
+            control,
+            query,
+            turn: Semaphore::new(1),
             answers: Mutex::default(),
+        };
+        Self {
+            asker: Arc::new(asker),
+            runtime,
         }
     }
 
     /// What is stored of this user; `None` if there is no such user.
     pub(super) async fn find(&self, user: &str) -> Result<Option<Stored>, LookupError> {
-        if let Some(stored) = self.fresh(user) {
-            return Ok(stored);
-        }
-        let (asker, name) = (self.asker.clone(), user.to_owned());
+        let (asker, name, came) = (self.asker.clone(), user.to_owned(), Instant::now());
         let asking = self
             .runtime
-            .spawn(async move { tokio::time::timeout(LIMIT, asker.ask(&name)).await });
+            .spawn(async move { tokio::time::timeout(LIMIT, asker.find(&name, came)).await });
         let answer = asking.await.map_err(|_| LookupError::Stopping)?;
-        let stored = answer.map_err(|_| ControlError::Deadline(LIMIT))??;
-        self.keep(user, stored.clone());
-        Ok(stored)
-    }
-
-    /// Forgets an answer that somebody was refused by: it may have changed since.
-    pub(super) fn forget(&self, user: &str) {
-        self.answers.lock().remove(user);
-    }
-
-    fn fresh(&self, user: &str) -> Option<Option<Stored>> {
-        let answers = self.answers.lock();
-        let answer = answers.get(user)?;
-        (answer.at.elapsed() < FRESH).then(|| answer.stored.clone())
-    }
-
-    fn keep(&self, user: &str, stored: Option<Stored>) {
-        let mut answers = self.answers.lock();
-        if answers.len() >= CACHED {
-            answers.retain(|_, answer| answer.at.elapsed() < FRESH);
-        }
-        if answers.len() < CACHED {
-            let at = Instant::now();
-            answers.insert(user.to_owned(), Answer { stored, at });
-        }
+        answer.map_err(|_| ControlError::Deadline(LIMIT))?
     }
 }
 
 impl Asker {
-    async fn ask(&self, user: &str) -> Result<Option<Stored>, LookupError> {
+    /// For somebody who came at this time.
+    async fn find(&self, user: &str, came: Instant) -> Result<Option<Stored>, LookupError> {
         // Never closed; were it, nobody would have to wait.
         let _turn = self.turn.acquire().await;
+        if let Some(stored) = self.asked_since(user, came) {
+            return Ok(stored);
+        }
+        let asked = Instant::now();
+        let stored = self.ask(user).await?;
+        let answer = Answer {
+            stored: stored.clone(),
+            asked,
+        };
+        let mut answers = self.answers.lock();
+        // Whoever came before has given up.
+        answers.retain(|_, answer| answer.asked.elapsed() < LIMIT);
+        answers.insert(user.to_owned(), answer);
+        Ok(stored)
+    }
+
+    fn asked_since(&self, user: &str, came: Instant) -> Option<Option<Stored>> {
+        let answers = self.answers.lock();
+        let answer = answers.get(user)?;
+        (answer.asked >= came).then(|| answer.stored.clone())
+    }
+
+    async fn ask(&self, user: &str) -> Result<Option<Stored>, LookupError> {
         let Some(secret) = self.control.user_secret(&self.query, user, LIMIT).await? else {
             return Ok(None);
         };

@@ -1,6 +1,7 @@
 //! What servers of one user are logged in with.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -41,12 +42,21 @@ impl Credential {
 /// One user's credential, which may change while there are pools of that user: each connect uses what it is then. Clones
 /// share it.
 #[derive(Debug, Clone, Default)]
-pub struct Credentials(Arc<Mutex<Credential>>);
+pub struct Credentials(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    current: Mutex<Credential>,
+    changes: AtomicU64,
+}
 
 impl Credentials {
     /// With this credential to begin with.
     pub fn new(credential: Credential) -> Self {
-        Self(Arc::new(Mutex::new(credential)))
+        Self(Arc::new(Shared {
+            current: Mutex::new(credential),
+            changes: AtomicU64::new(0),
+        }))
     }
 
     /// With a password, if there is one.
@@ -56,11 +66,20 @@ impl Credentials {
 
     /// What it is now.
     pub fn get(&self) -> Credential {
-        self.0.lock().clone()
+        self.0.current.lock().clone()
     }
 
     /// From now on this one. Connections that are open stay.
     pub fn set(&self, credential: Credential) {
-        *self.0.lock() = credential;
+        let mut current = self.0.current.lock();
+        if *current != credential {
+            *current = credential;
+            self.0.changes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often it has changed.
+    pub fn changes(&self) -> u64 {
+        self.0.changes.load(Ordering::Relaxed)
     }
 }

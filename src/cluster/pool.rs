@@ -1,7 +1,7 @@
 //! One pool with what belongs to it: its name, its metrics, and the parameter sets of its clients.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,6 +29,8 @@ pub struct PoolHandle {
     target: Target,
     /// The servers it has.
     pub roster: Roster,
+    /// How often the credential had changed when somebody last asked for this pool.
+    changes: AtomicU64,
     /// A login came through: the database is there, and the figures are kept.
     proven: AtomicBool,
     holds: Mutex<Holds>,
@@ -115,6 +117,7 @@ impl PoolHandle {
         roster: Roster,
     ) -> Self {
         Self {
+            changes: AtomicU64::new(target.credentials.changes()),
             name,
             pool,
             metrics,
@@ -125,6 +128,15 @@ impl PoolHandle {
             proven: AtomicBool::new(false),
             holds: Mutex::default(),
             bases: Bases::default(),
+        }
+    }
+
+    /// Invalidates the pool if the credential has changed: the role may be another of the same name, and servers of the
+    /// one that was dropped run nothing any more.
+    pub(super) fn renew(&self) {
+        let changes = self.target.credentials.changes();
+        if self.changes.swap(changes, Ordering::Relaxed) != changes {
+            self.pool.invalidate();
         }
     }
 

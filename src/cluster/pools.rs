@@ -136,6 +136,7 @@ impl Cluster {
         }
         let key = (user.to_owned(), database.to_owned());
         if let Some(pool) = state.pools.get(&key) {
+            pool.renew();
             return Ok(pool.clone());
         }
         if state.pools.len() >= state.config.max_pools {

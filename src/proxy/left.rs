@@ -24,6 +24,8 @@ struct Kept {
     parameters: Names,
     /// By `set_config`.
     configured: Names,
+    /// Some of these, set once more: perhaps to what they were before.
+    again: Names,
     role: bool,
     authorization: bool,
     channels: Names,
@@ -72,6 +74,12 @@ impl Left {
     /// Parameters that have the server's default since the client's own values were last given back.
     pub(super) fn defaulted(&self) -> &Defaulted {
         &self.kept.defaulted
+    }
+
+    /// The same, as the rollback leaves it that an error has brought about before it is told of.
+    pub(super) fn defaulted_after_failure(&self) -> &Defaulted {
+        let before = self.before.as_deref();
+        &before.unwrap_or(&self.kept).defaulted
     }
 
     /// They are given the client's own, in the transaction that is open, if one is.
@@ -135,7 +143,10 @@ impl Left {
             Action::Set(name) if name == "role" => kept.role = true,
             Action::Set(name) if name == "session_authorization" => kept.authorization = true,
             Action::Set(name) if tracked(name) => {}
-            Action::Set(name) => kept.parameters.insert(name),
+            Action::Set(name) => {
+                kept.note_again(name);
+                kept.parameters.insert(name);
+            }
             Action::SetCharacteristics => kept.parameters.others = true,
             Action::Reset(name) if name == "role" => kept.role = false,
             Action::NoRole => kept.role = false,
@@ -173,7 +184,9 @@ impl Left {
             }
             Call::SetConfig(Some(name)) => {
                 if !tracked(name) {
-                    self.change().configured.insert(name);
+                    let kept = self.change();
+                    kept.note_again(name);
+                    kept.configured.insert(name);
                 }
                 if self.kept.defaulted.any() {
                     self.change().defaulted.set(name);
@@ -322,6 +335,37 @@ impl Left {
         &mut self.kept
     }
 
+    /// Parameters that are all that is left, each of which was set more than once since this was last asked.
+    pub(super) fn perhaps_set_back(&mut self) -> Vec<String> {
+        let again = std::mem::take(&mut self.kept.again);
+        let parameters = [PinReason::SetParameter, PinReason::SetConfig];
+        let alone = again.any() && self.reasons().all(|reason| parameters.contains(&reason));
+        let Kept {
+            parameters,
+            configured,
+            ..
+        } = &self.kept;
+        if !alone || parameters.others || configured.others {
+            return Vec::new();
+        }
+        let mut all = Vec::new();
+        parameters.each(|name| all.push(name.to_owned()));
+        configured.each(|name| all.push(name.to_owned()));
+        all.sort_unstable();
+        all.dedup();
+        if all.iter().all(|name| again.has(name)) {
+            all
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// They have the values again that the server had.
+    pub(super) fn on_set_back(&mut self) {
+        self.kept.parameters.clear();
+        self.kept.configured.clear();
+    }
+
     /// Why the session needs its server.
     pub(super) fn reasons(&self) -> impl Iterator<Item = PinReason> {
         let (kept, lasting) = (&self.kept, &self.lasting);
@@ -375,6 +419,14 @@ impl Left {
 /// What tells apart two locks that are written the same.
 fn bound(key: &LockKey, parameters: u64) -> u64 {
     if key.parameters { parameters } else { 0 }
+}
+
+impl Kept {
+    fn note_again(&mut self, name: &str) {
+        if self.parameters.has(name) || self.configured.has(name) {
+            self.again.insert(name);
+        }
+    }
 }
 
 #[cfg(test)]

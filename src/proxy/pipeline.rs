@@ -111,6 +111,8 @@ pub(super) enum Reply {
     StatementDone(Instant),
     /// A statement failed.
     StatementFailed(Failure),
+    /// A statement of a Query of ours ended well. The client never sees it.
+    OwnDone,
     /// A Query of ours failed.
     OwnFailed,
     /// A Query of ours is answered.
@@ -345,6 +347,7 @@ impl Pipeline {
                 Reply::OwnReady
             }
             tag::ERROR => Reply::OwnFailed,
+            tag::COMMAND_COMPLETE => Reply::OwnDone,
             _ => Reply::Swallow,
         }
     }

@@ -31,7 +31,10 @@ impl Traffic {
 
     /// What was given the server's default since the last ReadyForQuery is given the client's own.
     pub(super) fn restore_login(&mut self, status: TxStatus, server: &Server, now: Instant) {
-        let statements = self.state.restoring(status, server);
+        let mut statements = self.state.restoring(status, server);
+        if statements.is_empty() && status == TxStatus::Idle {
+            statements.extend(self.state.examining());
+        }
         if statements.is_empty() {
             return;
         }
@@ -46,8 +49,8 @@ impl Traffic {
         self.withheld = true;
     }
 
-    /// The client's own values could not be given back: it is told so, as an error of the statement before. True if the
-    /// server is gone.
+    /// The client's own values could not be given back: it is told so, as an error of the statement before. Or parameters
+    /// could not be examined: they stay what they are taken for, and nobody is told. True if the server is gone.
     pub(super) fn on_own_failed(
         &mut self,
         header: Header,
@@ -56,14 +59,17 @@ impl Traffic {
     ) -> bool {
         let bytes = &self.from_server.bytes()[self.to_client..];
         let message = &bytes[HEADER..header.total.min(bytes.len())];
+        let fatal = matches!(error_field(message, b'V'), Some(b"FATAL" | b"PANIC"));
+        if fatal {
+            server.absorb(header.tag, message);
+        } else if self.state.on_examination_failed() {
+            self.withheld = true;
+            return false;
+        }
         let sqlstate = error_field(message, b'C').unwrap_or_default();
         let sqlstate = std::str::from_utf8(sqlstate).unwrap_or_default();
         told.proxy.query_error(sqlstate);
         server.doubt_parameters();
-        let fatal = matches!(error_field(message, b'V'), Some(b"FATAL" | b"PANIC"));
-        if fatal {
-            server.absorb(header.tag, message);
-        }
         fatal
     }
 

@@ -80,7 +80,7 @@ impl Traffic {
             let instead = self.told_instead(reply, header, server);
             let scanned = self.on_reply(reply, header, server, told)?;
             if std::mem::take(&mut self.withheld) {
-                self.hide(header, None, server);
+                self.hide(header, Hidden::Nothing, server);
                 continue;
             }
             if let Some(hidden) = hidden {
@@ -125,30 +125,26 @@ impl Traffic {
     }
 
     /// Takes a message out that is not for the client, as far as it is there.
-    fn hide(&mut self, header: Header, hidden: Option<Hidden>, server: &mut Server) {
+    fn hide(&mut self, header: Header, hidden: Hidden, server: &mut Server) {
         let there = header.total.min(self.from_server.len() - self.to_client);
-        let Some(hidden) = hidden else {
-            // These are as short as a header, and there as a whole.
-            return self.from_server.cut(self.to_client, there);
-        };
         self.server_body = header.total - there;
         self.hidden = Some(hidden);
         self.read_hidden(hidden, HEADER..there, server);
     }
 
-    /// Reads a piece of a description, and takes it out with what stands before it.
+    /// Reads a piece of a hidden message, and takes it out with what stands before it.
     fn read_hidden(&mut self, hidden: Hidden, piece: std::ops::Range<usize>, server: &mut Server) {
         let bytes = &self.from_server.bytes()[self.to_client..];
         let (end, body) = (piece.end, &bytes[piece]);
         match hidden {
             Hidden::Parameters => self.sharing.reader.parameters(body),
             Hidden::Columns => self.sharing.reader.columns(body),
-            Hidden::NoColumns => {}
+            Hidden::NoColumns | Hidden::Nothing => {}
         }
         self.from_server.cut(self.to_client, end);
         if self.server_body == 0 {
             self.hidden = None;
-            if hidden != Hidden::Parameters {
+            if matches!(hidden, Hidden::Columns | Hidden::NoColumns) {
                 self.on_described(server.copies());
             }
         }
@@ -238,6 +234,11 @@ impl Traffic {
             Reply::CopyIn => self.on_copy_in(),
             Reply::Ready { executed, simple } => {
                 return Ok(self.on_ready(executed, simple, header, server, told));
+            }
+            Reply::OwnDone => {
+                let bytes = &self.from_server.bytes()[self.to_client..];
+                let done = command_tag(&bytes[HEADER..header.total.min(bytes.len())]);
+                self.state.on_examined(done);
             }
             Reply::OwnFailed => {
                 if self.on_own_failed(header, server, told) {
@@ -378,14 +379,16 @@ fn looked_into(tag: u8) -> bool {
 }
 
 /// Whether a reply is not for the client, and what is read from it.
-fn hides(reply: Reply, tag: u8) -> Option<Option<Hidden>> {
+fn hides(reply: Reply, tag: u8) -> Option<Hidden> {
     match reply {
-        Reply::Swallow | Reply::UnnamedRestored | Reply::CopyParsed | Reply::CopyClosed => {
-            Some(None)
-        }
-        Reply::CopyParameters => Some(Some(Hidden::Parameters)),
-        Reply::CopyDescribed if tag == backend::NO_DATA => Some(Some(Hidden::NoColumns)),
-        Reply::CopyDescribed => Some(Some(Hidden::Columns)),
+        Reply::Swallow
+        | Reply::UnnamedRestored
+        | Reply::CopyParsed
+        | Reply::CopyClosed
+        | Reply::OwnDone => Some(Hidden::Nothing),
+        Reply::CopyParameters => Some(Hidden::Parameters),
+        Reply::CopyDescribed if tag == backend::NO_DATA => Some(Hidden::NoColumns),
+        Reply::CopyDescribed => Some(Hidden::Columns),
         _ => None,
     }
 }

@@ -16,10 +16,13 @@ use crate::cluster::Base;
 use crate::metrics::PoolMetrics;
 use crate::pgwire::cstr;
 use crate::sql::{Action, Found, Statement, classify};
+use examining::Examining;
 use tags::{fits, is_ambiguous, is_understood, leaves_nothing};
 use texts::{Bound, Texts};
 use withheld::Withheld;
 
+mod examining;
+mod running;
 mod tags;
 mod texts;
 mod withheld;
@@ -48,6 +51,7 @@ struct More {
     texts: Texts,
     withheld: Withheld,
     left: Left,
+    examining: Examining,
 }
 
 /// A statement that was run: what was found in its text, and which of several it is.
@@ -373,7 +377,13 @@ impl State {
                 }
             }
         }
-        if more.texts.is_empty() && more.withheld.is_empty() && more.left.is_empty() {
+        let More {
+            texts,
+            withheld,
+            left,
+            examining,
+        } = &**more;
+        if texts.is_empty() && withheld.is_empty() && left.is_empty() && examining.is_empty() {
             self.more = None;
         }
     }
@@ -406,9 +416,12 @@ impl State {
         let (Some(more), Some(login)) = (&mut self.more, &self.login) else {
             return Vec::new();
         };
-        // In a transaction that failed nothing can be done; the rollback takes them back.
-        let can = status != TxStatus::Failed && more.left.defaulted().any();
-        let statements = if can {
+        // In a transaction that failed nothing can be done; its end takes them back.
+        if status == TxStatus::Failed {
+            more.withheld.on_failed();
+            return Vec::new();
+        }
+        let statements = if more.left.defaulted().any() {
             let defaulted = more.left.take_defaulted(status == TxStatus::InTransaction);
             login.restoring(server.parameters(), |name| defaulted.has(name))
         } else {
@@ -418,12 +431,35 @@ impl State {
         statements
     }
 
+    /// A query about parameters that may have been set back, or what gives them their defaults.
+    pub(super) fn examining(&mut self) -> Option<String> {
+        let more = self.more.as_mut().filter(|_| self.pinning)?;
+        more.examining.next(&mut more.left)
+    }
+
+    /// A statement of ours was completed.
+    pub(super) fn on_examined(&mut self, tag: &[u8]) {
+        if let Some(more) = &mut self.more {
+            more.examining.on_done(tag, &mut more.left);
+        }
+    }
+
+    /// A query of ours failed. Whether it was about parameters.
+    pub(super) fn on_examination_failed(&mut self) -> bool {
+        let more = self.more.as_mut();
+        more.is_some_and(|more| more.examining.on_failed())
+    }
+
     /// Whether this value of a parameter is not for the client to know.
     pub(super) fn keeps_status(&mut self, name: &str, value: &str, server: &Server) -> bool {
         let (Some(more), Some(login)) = (&mut self.more, &self.login) else {
             return false;
         };
-        let defaulted = more.left.defaulted();
+        // PostgreSQL tells of parameters when a transaction has ended, ahead of the ReadyForQuery.
+        let defaulted = match self.failed {
+            true => more.left.defaulted_after_failure(),
+            false => more.left.defaulted(),
+        };
         more.withheld.keeps((name, value), defaulted, login, server)
     }
 
@@ -443,51 +479,6 @@ impl State {
         if let Some(more) = &mut self.more {
             more.left = Left::default();
         }
-    }
-}
-
-impl Left {
-    /// A statement was run, and which one is known.
-    fn on_one(&mut self, statement: &Statement, bound: &Bound, login: Option<&Base>) {
-        let tracked = |name: &str| login.is_some_and(|login| login.tracks(name));
-        if bound.begun {
-            return self.on_more_rows(statement, tracked);
-        }
-        // Where the client logged in with a role, to have none is not what RESET ROLE gives it.
-        let role = login.and_then(|login| login.value("role"));
-        if statement.action == Action::NoRole && role.is_some() {
-            let action = Action::Set("role".to_owned());
-            let set = Statement {
-                action,
-                ..statement.clone()
-            };
-            return self.on_statement(&set, bound.parameters, tracked);
-        }
-        self.on_statement(statement, bound.parameters, tracked);
-        if bound.restored && statement.action != Action::DiscardAll {
-            self.on_restored(&statement.action);
-        }
-    }
-
-    /// One of several was run, or none of them. Whether one of them has this tag.
-    fn on_several(
-        &mut self,
-        tag: &[u8],
-        found: &Found,
-        parameters: u64,
-        login: Option<&Base>,
-    ) -> bool {
-        let tracked = |name: &str| login.is_some_and(|login| login.tracks(name));
-        let fitting = found.statements.iter();
-        for statement in fitting.filter(|one| fits(tag, &one.action)) {
-            self.on_maybe(statement, parameters, tracked);
-            if Defaulted::by(&statement.action).is_some() {
-                // Which parameters have whose values is not known any more.
-                self.on_unknown();
-            }
-        }
-        let mut several = found.statements.iter();
-        several.any(|one| is_understood(tag, Some(&one.action)))
     }
 }
 

@@ -101,6 +101,8 @@ pub(super) enum Hidden {
     Columns,
     /// That it has none.
     NoColumns,
+    /// What nothing is read from.
+    Nothing,
 }
 
 impl Traffic {

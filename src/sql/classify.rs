@@ -264,9 +264,10 @@ impl Current {
         let temporary = matches!(word, b"temp" | b"temporary");
         self.names_temporary |= word.starts_with(b"pg_temp");
         if last == Phrase::Into && before != Phrase::Insert {
-            self.into_temporary |=
-                temporary || matches!(word, b"local" | b"global") || word.starts_with(b"pg_temp");
+            self.into_temporary |= temporary || word.starts_with(b"pg_temp");
         }
+        // LOCAL alone is a table's name.
+        self.into_temporary |= temporary && before == Phrase::Into && last == Phrase::Scope;
         let after_create =
             last == Phrase::Create || last == Phrase::Scope || self.is_after_or_replace();
         self.creates_temporary |= temporary && after_create;

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use crate::bench::Bench;
-use crate::support::eventually;
-use crate::support::raw::{Message, Raw, bind, execute, parse, query, run, sync};
+use crate::bench::{Bench, ONE};
+use crate::support::raw::{Message, Raw, bind, execute, parse, query, run, sync, tags};
+use crate::support::{Faults, Postgres, Sidecar, Trouble, eventually};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
 const ZONE: &str = "SHOW TimeZone";
+const PROCESS: &str = "SELECT pg_backend_pid()";
 
 #[tokio::test]
 async fn defaults_that_changed_are_told_once_the_pool_has_new_servers() {
@@ -303,10 +304,34 @@ async fn a_reset_gives_what_the_client_logged_in_with() {
         sync(),
     ]
     .concat();
-    for batch in [&batch, &again] {
+    // The error takes back what was set, not the DISCARD ALL: nothing has changed, so nothing is told.
+    let failed = [
+        run("DISCARD ALL", &[]),
+        run("SELECT set_config('TimeZone', 'Europe/Oslo', false)", &[]),
+        run("SELECT 1/0", &[]),
+        sync(),
+    ]
+    .concat();
+    for batch in [&batch, &again, &failed] {
         assert_eq!(pooled.ask(batch).await, direct.ask(batch).await);
         assert_eq!(pooled.value(ZONE).await, "Asia/Tokyo");
         assert_eq!(direct.value(ZONE).await, "Asia/Tokyo");
+    }
+    // Nor is a client told again what it has when a transaction that failed has ended.
+    let chained = [
+        run("DISCARD ALL", &[]),
+        run("START TRANSACTION", &[]),
+        run("SELECT 1/0", &[]),
+        sync(),
+    ]
+    .concat();
+    for batch in [
+        &chained,
+        &query("COMMIT AND CHAIN"),
+        &query("SHOW TimeZone"),
+        &query("ROLLBACK"),
+    ] {
+        assert_eq!(pooled.ask(batch).await, direct.ask(batch).await);
     }
     // Queries that were sent without a wait.
     let all = [
@@ -329,6 +354,43 @@ async fn a_reset_gives_what_the_client_logged_in_with() {
         }
         assert_eq!(shown.concat(), ["Asia/Tokyo", "5MB"]);
     }
+}
+
+/// PostgreSQL says much between its answers if it is asked to, to statements of ours as well, and bytes come as they come.
+#[tokio::test]
+async fn what_is_said_of_our_own_statements_is_cut_out_in_whatever_pieces_it_comes() {
+    let server = Postgres::shared().await;
+    let database = server.database().await;
+    let faults = Faults::before(server.port()).await;
+    let sidecar = Sidecar::start_with(&database, &faults.through(&database.url), &[], &ONE).await;
+    let login = [
+        ("TimeZone", "Asia/Tokyo"),
+        ("options", "-c client_min_messages=debug5"),
+    ];
+    let mut pooled = Raw::login_with(sidecar.proxy_addr(), &database.name, &login).await;
+    let process = pooled.value(PROCESS).await;
+    for piece in [1, 3, 50, 1_000] {
+        faults.set(Trouble::Pieces(piece));
+        for sql in [
+            "RESET TimeZone",
+            "DISCARD ALL",
+            "SET jit = off",
+            "SELECT set_config('jit', 'on', false)",
+        ] {
+            for bytes in [query(sql), [run(sql, &[]), sync()].concat()] {
+                let answer = pooled.ask(&bytes).await;
+                let tags = tags(&answer);
+                assert!(!tags.contains('E') && tags.contains('N'), "{sql}: {tags}");
+                assert_eq!(tags.matches('C').count(), 1, "{sql}: {tags}");
+                assert_eq!(pooled.value(ZONE).await, "Asia/Tokyo", "{sql}");
+            }
+        }
+    }
+    assert_eq!(
+        pooled.value(PROCESS).await,
+        process,
+        "the connection was kept"
+    );
 }
 
 #[tokio::test]

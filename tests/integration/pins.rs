@@ -167,6 +167,81 @@ async fn a_session_is_pinned_while_its_state_is_there() {
 }
 
 #[tokio::test]
+async fn a_parameter_that_is_set_back_by_its_value_pins_no_more() {
+    let bench = Bench::new().await;
+    let mut one = bench.pooled().await;
+    let source = "SELECT source FROM pg_settings WHERE name = 'jit'";
+    let before = one.value("SHOW jit").await;
+    let before_it = one.value(source).await;
+    for extended in [false, true] {
+        for back in [
+            format!("SELECT set_config('jit', '{before}', false)"),
+            format!("SET jit = {before}"),
+            format!("BEGIN; SET jit = {before}; COMMIT"),
+        ] {
+            let off = "SELECT current_setting('jit'), set_config('jit', 'off', false)";
+            send(&mut one, off, extended).await;
+            assert_eq!(reasons(&bench).await, ["set_config"]);
+            send(&mut one, &back, extended && !back.contains(';')).await;
+            assert_eq!(reasons(&bench).await, [""; 0], "{back}");
+            assert_eq!(one.value("SHOW jit").await, before);
+            assert_eq!(one.value(source).await, before_it, "it was reset as well");
+        }
+        // As drivers do it: the value as a parameter of the statement, and the next request sent behind it.
+        send(&mut one, "SET jit = off", extended).await;
+        let back = run("SELECT set_config('jit', $1, false)", &[before.as_str()]);
+        let sent = [back, sync(), run("SHOW jit", &[]), sync()].concat();
+        one.send(&sent).await;
+        assert_eq!(tags(&one.until('Z').await), "12DCZ");
+        assert_eq!(tags(&one.until('Z').await), "12DCZ");
+        assert_eq!(reasons(&bench).await, [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_parameter_that_is_set_to_something_else_stays_pinned() {
+    let bench = Bench::new().await;
+    let mut one = bench.pooled().await;
+    // Of two, one is not back; nor is one of the application's own, which other servers do not even know.
+    for (sets, clean) in [
+        (
+            &[
+                "SET geqo = off",
+                "SET jit = off",
+                "SET geqo = on",
+                "SET jit = off",
+            ][..],
+            "RESET ALL",
+        ),
+        (&["SET my.own = 'a'", "SET my.own = ''"], "DISCARD ALL"),
+        // The look at parameters may run into this. That is no error of the client's.
+        (
+            &["SET statement_timeout = 2", "SET statement_timeout = 1"],
+            "RESET statement_timeout",
+        ),
+    ] {
+        for sql in sets {
+            assert_eq!(tags(&one.ask(&query(sql)).await), "CZ", "{sql}");
+            assert_eq!(reasons(&bench).await, ["set_parameter"], "{sql}");
+        }
+        one.rows(clean).await;
+        assert_eq!(reasons(&bench).await, [""; 0], "{clean}");
+    }
+    // Several that share one server see nothing of it.
+    let mut two = bench.pooled().await;
+    one.rows("SET geqo = off").await;
+    one.rows("SET geqo = on").await;
+    assert_eq!(two.value("SHOW geqo").await, "on");
+    assert_eq!(reasons(&bench).await, [""; 0]);
+    // It is not asked about for ever.
+    for value in ["1MB", "2MB", "3MB", "5MB", "1MB", "4MB"] {
+        one.rows(&format!("SET work_mem = '{value}'")).await;
+        assert_eq!(reasons(&bench).await, ["set_parameter"]);
+    }
+    assert_eq!(one.value("SHOW work_mem").await, "4MB");
+}
+
+#[tokio::test]
 async fn what_leaves_nothing_does_not_pin() {
     let bench = Bench::new().await;
     let mut one = bench.pooled().await;

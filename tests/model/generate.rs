@@ -245,16 +245,29 @@ impl<'a> Generator<'a> {
         }
     }
 
-    fn extended_statement(&mut self, client: usize) -> Statement {
+    fn extended_statement(&mut self, client: usize, messages: &[Message]) -> Statement {
+        let keeps_level = self.describes(client, messages);
         loop {
             let table = self.table(client);
             let statement = self.statement(client, table);
             let effects = statement.effects;
             let changes = !RESULT_TYPES_CHANGE && effects.contains(&Effect::AllColumns);
-            if !changes && !effects.contains(&Effect::Several) {
+            let isolates = keeps_level && statement.isolates();
+            if !changes && !isolates && !effects.contains(&Effect::Several) {
                 return statement;
             }
         }
+    }
+
+    /// A statement is described behind the last Sync: it may be parsed again, and no isolation level be set from then on.
+    fn describes(&mut self, client: usize, messages: &[Message]) -> bool {
+        let is_sync = |message: &Message| matches!(message, Message::Sync);
+        let synced = messages.iter().rposition(is_sync);
+        let batch = &messages[synced.map_or(0, |at| at + 1)..];
+        let describes = |message: &Message| matches!(message, Message::Describe { kind: b'S', .. });
+        KNOWN.parses_again
+            && (batch.iter().any(describes)
+                || synced.is_none() && self.holding.client(client).describes)
     }
 
     fn statement(&mut self, client: usize, table: &'static [Row]) -> Statement {
@@ -321,7 +334,7 @@ impl<'a> Generator<'a> {
             0..45 => {
                 let name = self.name();
                 self.unnamed_is_fresh |= name.is_empty();
-                let statement = self.extended_statement(client);
+                let statement = self.extended_statement(client, messages);
                 messages.push(Message::Parse {
                     name: name.clone(),
                     statement: statement.clone(),
@@ -337,13 +350,18 @@ impl<'a> Generator<'a> {
             45..53 => {
                 let name = self.name();
                 self.unnamed_is_fresh |= name.is_empty();
-                let statement = self.extended_statement(client);
+                let statement = self.extended_statement(client, messages);
                 messages.push(Message::Parse { name, statement });
             }
             53..75 => {
                 let name = self.used_name();
-                let known = self.holding.client(client).names.get(&name).cloned();
-                let statement = known.unwrap_or_else(|| self.extended_statement(client));
+                let keeps_level = self.describes(client, messages);
+                let known = self.holding.client(client);
+                if keeps_level && (known.isolates(&name) || isolates(messages, &name)) {
+                    return;
+                }
+                let known = known.named(&name).cloned();
+                let statement = known.unwrap_or_else(|| self.extended_statement(client, messages));
                 self.run(messages, &portal, name, &statement);
             }
             75..80 => {
@@ -533,4 +551,11 @@ impl<'a> Generator<'a> {
             self.step(client, Action::Leave { politely: true });
         }
     }
+}
+
+/// Whether one of these messages gives this name to what sets a transaction's isolation level.
+fn isolates(messages: &[Message], name: &str) -> bool {
+    messages.iter().any(|message| {
+        matches!(message, Message::Parse { name: parsed, statement } if parsed == name && statement.isolates())
+    })
 }

@@ -22,10 +22,12 @@ pub(crate) struct Client {
     pub in_transaction: bool,
     /// Messages were sent that no Sync has ended.
     pub open_batch: bool,
-    /// Statements that may exist, by name.
-    pub names: BTreeMap<String, Statement>,
+    /// One of them describes a statement.
+    pub describes: bool,
+    /// What each name may stand for: a Parse may have failed, or been skipped, and then what was there before it stays.
+    names: BTreeMap<String, Vec<Statement>>,
     /// What portals may run.
-    portals: BTreeMap<String, Statement>,
+    portals: BTreeMap<String, Vec<Statement>>,
     kept: BTreeSet<Leaves>,
     /// What was sent while no server was free: it holds one when its turn comes.
     begun: Vec<Message>,
@@ -34,6 +36,25 @@ pub(crate) struct Client {
 impl Client {
     fn holds(&self) -> bool {
         self.in_transaction || self.open_batch || !self.kept.is_empty()
+    }
+
+    /// The last statement that was given this name.
+    pub(crate) fn named(&self, name: &str) -> Option<&Statement> {
+        self.names.get(name)?.last()
+    }
+
+    /// Whether what has this name may set a transaction's isolation level.
+    pub(crate) fn isolates(&self, name: &str) -> bool {
+        let all = self.names.get(name).into_iter().flatten();
+        all.into_iter().any(Statement::isolates)
+    }
+
+    fn names(&mut self, name: &str, statement: &Statement) {
+        let all = self.names.entry(name.to_owned()).or_default();
+        all.push(statement.clone());
+        if !name.is_empty() {
+            self.leaves(Leaves::Named);
+        }
     }
 
     fn leaves(&mut self, what: Leaves) {
@@ -80,31 +101,32 @@ impl Client {
             Message::Copy(copying) => {
                 self.runs(&copying.statement);
                 if copying.extended {
-                    self.names
-                        .insert(COPY.to_owned(), copying.statement.clone());
-                    self.leaves(Leaves::Named);
+                    self.names(COPY, &copying.statement);
                 }
             }
             Message::Parse { name, statement } => {
                 self.runs(statement);
-                self.names.insert(name.clone(), statement.clone());
-                if !name.is_empty() {
-                    self.leaves(Leaves::Named);
-                }
+                self.names(name, statement);
             }
             Message::Bind { portal, name, .. } => {
-                if let Some(statement) = self.names.get(name).cloned() {
-                    self.runs(&statement);
-                    self.portals.insert(portal.clone(), statement);
+                let bound = self.names.get(name).cloned().unwrap_or_default();
+                for statement in &bound {
+                    self.runs(statement);
                 }
+                self.portals
+                    .entry(portal.clone())
+                    .or_default()
+                    .extend(bound);
             }
             Message::Execute { portal, .. } => {
-                if let Some(statement) = self.portals.get(portal).cloned() {
+                for statement in self.portals.get(portal).cloned().unwrap_or_default() {
                     self.runs(&statement);
                 }
             }
             Message::Call => self.leaves(Leaves::Call),
-            Message::Describe { .. } | Message::Close { .. } | Message::Flush | Message::Sync => {}
+            Message::Describe { kind, .. } => self.describes |= *kind == b'S',
+            Message::Sync => self.describes = false,
+            Message::Close { .. } | Message::Flush => {}
         }
     }
 

@@ -21,6 +21,17 @@ pub(crate) fn line(message: &Message) -> String {
     format!("{} {text}", message.tag)
 }
 
+/// Puts ParameterStatus messages that follow one another in the order of their names. PostgreSQL tells in one go of all
+/// that changed since it last told: up to 15 by name, from 16 on as its table of parameters has them. What poolwatch gives
+/// back behind a DISCARD ALL is told in a second go.
+pub(crate) fn statuses_by_name(lines: &mut [String]) {
+    let is_status = |line: &String| line.starts_with("S ");
+    for run in lines.chunk_by_mut(|one, next| is_status(one) && is_status(next)) {
+        // Stable, so that two values of one parameter stay in their order.
+        run.sort_by_key(|line| line.split('|').next().map(str::to_owned));
+    }
+}
+
 /// The channel of a NotificationResponse.
 pub(crate) fn channel(message: &Message) -> Option<String> {
     let rest = (message.tag == 'A').then(|| message.body.get(4..))??;
@@ -43,11 +54,17 @@ fn bytes(body: &[u8]) -> String {
 }
 
 /// poolwatch may tell of a stale plan in PostgreSQL's place. It does not know on which line of its source that stands. And a
-/// Describe in a failed transaction is refused at the Parse that goes ahead of it.
+/// Describe or a Bind in a failed transaction is refused at the Parse that goes ahead of it.
 fn without_line(error: String) -> String {
     if let Some((before, after)) = error.split_once("|Fpostgres.c|L")
         && before.contains("|C25P02|")
-        && (after.contains("Rexec_parse") || after.contains("Rexec_describe_statement"))
+        && [
+            "Rexec_parse",
+            "Rexec_describe_statement",
+            "Rexec_bind_message",
+        ]
+        .iter()
+        .any(|routine| after.contains(routine))
     {
         return before.to_owned();
     }
@@ -149,4 +166,14 @@ fn ids_of_ones_own_objects_are_masked() {
     assert_eq!(column(20_000, 23), column(30_000, 23));
     assert_ne!(column(20_000, 23), column(20_000, 25));
     assert_ne!(column(0, 23), column(20_000, 23));
+}
+
+#[test]
+fn statuses_are_in_the_order_of_their_names_only_where_nothing_stands_between() {
+    let mut lines = ["S b|1", "S a|2", "S a|1", "Z I", "S c|", "C SET|", "S a|"].map(String::from);
+    statuses_by_name(&mut lines);
+    assert_eq!(
+        lines,
+        ["S a|2", "S a|1", "S b|1", "Z I", "S c|", "C SET|", "S a|"]
+    );
 }

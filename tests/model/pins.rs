@@ -118,8 +118,8 @@ pub(crate) struct Known {
     pub(crate) reset_forgets_the_login: bool,
     /// The connection of a cancel request is closed before the request is passed on, which then hits the next statement.
     pub(crate) cancels_hit_the_next: bool,
-    /// The unnamed statement of an earlier batch is parsed again on another server, which takes a snapshot where a Describe alone
-    /// does not: an isolation level that is set behind it in the same batch comes too late.
+    /// A statement of an earlier batch is parsed again on another server, which takes a snapshot where a Describe alone does
+    /// not: an isolation level that is set behind it in the same batch comes too late.
     pub(crate) parses_again: bool,
 }
 

@@ -62,6 +62,13 @@ pub(crate) struct Statement {
     pub effects: &'static [Effect],
 }
 
+impl Statement {
+    /// Whether it sets a transaction's isolation level, which nothing that takes a snapshot may go before.
+    pub(crate) fn isolates(&self) -> bool {
+        self.text.contains("ISOLATION LEVEL")
+    }
+}
+
 /// COPY … FROM STDIN with its data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Copying {

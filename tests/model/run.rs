@@ -206,6 +206,7 @@ async fn take(
         Some(client) => client,
         None => slot.insert(Client::login(place, startup, lines).await),
     };
+    let greeting = lines.len();
     match &step.action {
         Action::Send(messages) => {
             client.begin(messages).await;
@@ -236,6 +237,7 @@ async fn take(
             }
         }
     }
+    mask::statuses_by_name(&mut lines[greeting..]);
 }
 
 /// Runs a long statement and cancels it once PostgreSQL says that it runs; in a failed transaction it does not.

@@ -233,8 +233,7 @@ async def with_types(route):
 
 def check_asyncpg_types(world):
     """asyncpg with enums, composites, domains and ranges in every client at once."""
-    # The look at a type sets `jit` back by its value and not by RESET: the connection keeps its server.
-    on_every_road(world, lambda route: asyncio.run(with_types(route)), servers=CLIENTS)
+    on_every_road(world, lambda route: asyncio.run(with_types(route)))
 
 
 class Base(DeclarativeBase):

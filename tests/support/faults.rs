@@ -24,6 +24,8 @@ pub enum Trouble {
     None,
     /// Each piece of data is held for so long, each way.
     Delay(Duration),
+    /// Data comes in pieces of so many bytes, each way.
+    Pieces(usize),
     /// Connections are accepted and stay open, but nothing comes through. What was sent arrives when the trouble ends.
     BlackHole,
     /// New connections are refused. Open ones go on.
@@ -196,6 +198,8 @@ async fn relay(mut client: TcpStream, shared: Arc<Shared>) {
     let passing = async {
         light(&shared).await;
         let mut server = TcpStream::connect(shared.target).await?;
+        server.set_nodelay(true)?;
+        client.set_nodelay(true)?;
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
         let up = pass(from_client, to_server, &shared, &shared.to_server);
@@ -226,7 +230,15 @@ async fn pass(
         if length == 0 {
             return to.shutdown().await;
         }
-        to.write_all(&buffer[..length]).await?;
+        let piece = match *shared.trouble.borrow() {
+            Trouble::Pieces(piece) => piece,
+            _ => length,
+        };
+        for piece in buffer[..length].chunks(piece) {
+            to.write_all(piece).await?;
+            // The reader's turn.
+            tokio::task::yield_now().await;
+        }
         counter.fetch_add(length as u64, Ordering::Relaxed);
     }
 }

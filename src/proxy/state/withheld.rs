@@ -24,6 +24,11 @@ impl Withheld {
         self.told = if restoring { former } else { Vec::new() };
     }
 
+    /// In a transaction that failed nothing is given back until it has ended.
+    pub(super) fn on_failed(&mut self) {
+        self.told.clear();
+    }
+
     /// Whether this value is not for the client to know: it is the server's default, in place of the client's own; or the
     /// client's own, back again, and the client was told nothing else.
     pub(super) fn keeps(
@@ -38,9 +43,12 @@ impl Withheld {
             return told.any(|(known, told)| known == name && told == value);
         }
         let keeps = login.value(name).is_some_and(|own| own != value);
-        let before = server.parameters().get(name).filter(|_| keeps);
-        self.former
-            .extend(before.map(|before| (name.to_owned(), before.to_owned())));
+        if keeps
+            && !self.former.iter().any(|(known, _)| known == name)
+            && let Some(before) = server.parameters().get(name)
+        {
+            self.former.push((name.to_owned(), before.to_owned()));
+        }
         keeps
     }
 }

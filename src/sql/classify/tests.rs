@@ -114,6 +114,7 @@ fn temporary_objects_are_found() {
     }
     for text in [
         "CREATE TEMP TABLE t (a int) ON COMMIT DROP",
+        "select 1 into local",
         "insert into temp values (1)",
         "INSERT INTO t SELECT 'into temp x'",
         "select temp, attempt from template",
