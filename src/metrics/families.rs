@@ -173,7 +173,7 @@ pub const TRANSACTIONS: Family = Family::counter(
 /// Time within transactions.
 pub const TRANSACTION_SECONDS: Family = Family::counter(
     "poolwatch_transaction_seconds_total",
-    "Time that ended transactions took, from their first statement's start on a server to their end.",
+    "Time that ended transactions took, from their first statement's start in poolwatch, the wait for a server included.",
     BY_POOL,
 );
 /// Bytes of one pool's clients.

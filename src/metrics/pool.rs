@@ -61,11 +61,11 @@ pub struct PoolMetrics {
 pub struct PoolTotals {
     /// Transactions that ended.
     pub transactions: u64,
-    /// The time they took on their servers.
+    /// The time they took, each from its first statement's start in poolwatch, the wait for a server included.
     pub transaction_time: Duration,
     /// Statements that ended.
     pub queries: u64,
-    /// The time they took on their servers, the transfer of their results included.
+    /// The time they took, each from its start in poolwatch, the wait for a server included.
     pub query_time: Duration,
     /// The time from asking for a server to having it.
     pub wait_time: Duration,
@@ -146,7 +146,8 @@ impl PoolMetrics {
         }
     }
 
-    /// A transaction ended: a ReadyForQuery "idle" that ends at least one executed statement. It took so long on its server.
+    /// A transaction ended: a ReadyForQuery "idle" that ends at least one executed statement. It took so long from the first
+    /// one's start in poolwatch.
     pub fn transaction_finished(&self, took: Duration) {
         self.transactions.inc();
         let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
@@ -182,7 +183,7 @@ impl PoolMetrics {
             transaction_time: Duration::from_nanos(self.transaction_time.get()),
             queries: self.operation_ok.get_sample_count()
                 + self.operation_failed.get_sample_count(),
-            query_time: self.phases.iter().map(seconds).sum(),
+            query_time: seconds(&self.operation_ok) + seconds(&self.operation_failed),
             wait_time: seconds(&self.wait_time),
             assignments: checkouts(Outcome::Direct) + checkouts(Outcome::Waited),
             received: self.client_received.get(),

@@ -298,7 +298,7 @@ impl Traffic {
         let started = sent.max(self.last_done);
         // The wait for a server is a phase of its own, told by the pool.
         let running = started.max(self.leased);
-        self.began.get_or_insert(running);
+        self.began.get_or_insert(started);
         let first = self.first_reply.take().unwrap_or(told.now).max(running);
         told.pool.query_finished(
             told.now.saturating_duration_since(started).as_secs_f64(),

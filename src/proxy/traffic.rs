@@ -67,7 +67,7 @@ pub(super) struct Traffic {
     pub(super) last_done: Instant,
     /// When the session got its server.
     pub(super) leased: Instant,
-    /// When the first statement of the transaction began to run.
+    /// When the first statement of the transaction came, or could begin in a pipeline.
     pub(super) began: Option<Instant>,
     /// A statement was run on this lease, so the server may have changed.
     pub(super) touched: bool,

@@ -254,6 +254,7 @@ SCRIPTS = {
     # Queries a transaction is made of, and its text.
     "select.sql": (1, "\\set k random(1, 1000)\nSELECT :k;\n"),
     "write.sql": (4, "\\set k random(1, 1000)\nBEGIN;\nINSERT INTO bench (k) VALUES (:k);\nSELECT k FROM bench WHERE k = :k LIMIT 1;\nEND;\n"),
+    "thinking.sql": (3, "BEGIN;\n\\sleep 20 ms\nSELECT pg_sleep(0.01);\nEND;\n"),
     "slow.sql": (1, "SELECT pg_sleep(0.002);\n"),
 }
 
