@@ -5,6 +5,7 @@
 //! lock is taken when clients come and go and when somebody looks.
 
 mod pinned;
+mod reading;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -18,6 +19,8 @@ use crate::error::{Class, ClientError};
 pub use crate::metrics::ClientState;
 use crate::metrics::{Limit, Metrics, ProxyMetrics};
 pub use pinned::{Pin, PinPlace, Pinned, PinnedSession};
+pub use reading::Reading;
+pub(crate) use reading::ReadingCell;
 
 /// Who a client is.
 #[derive(Debug, Clone)]

@@ -206,17 +206,14 @@ impl App {
     fn open_console(&self, console: &Console, status: Arc<Status>, asking: Asking) {
         let settings = self.settings.clone();
         let sessions = self.proxy.sessions();
-        let (suspending, suspended) = (sessions.clone(), sessions.clone());
+        let (changing, reading) = (sessions.clone(), sessions.clone());
         let (ending, ending_all) = (sessions.clone(), sessions);
         console.attach(console::Hooks {
             status,
             settings: Box::new(move || parts::shown(&settings.lock())),
             ask: Box::new(move |ask| asking.ask(ask)),
-            suspend: Box::new(move |on| match on {
-                true => suspending.suspend(),
-                false => suspending.resume(),
-            }),
-            suspended: Box::new(move || suspended.suspended()),
+            change_reading: Box::new(move |from, to| changing.change_reading(from, to)),
+            reading: Box::new(move || reading.reading()),
             end_client: Box::new(move |client| {
                 let sessions = ending.clone();
                 Box::pin(async move { sessions.end(client, AFTER_CANCEL).await })

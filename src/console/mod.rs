@@ -25,7 +25,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::clients::{ClientAddr, Clients, Connection};
+use crate::clients::{ClientAddr, Clients, Connection, Reading};
 use crate::cluster::Cluster;
 use crate::metrics::ProxyMetrics;
 use crate::status::Status;
@@ -133,10 +133,10 @@ pub struct Hooks {
     pub ask: Box<dyn Fn(Ask) -> Answer<Result<(), String>> + Send + Sync>,
     /// Ends the session of one client; false if there is none of that id.
     pub end_client: Box<dyn Fn(u64) -> Answer<bool> + Send + Sync>,
-    /// Reads nothing more from clients, or reads again; false if that was so before.
-    pub suspend: Box<dyn Fn(bool) -> bool + Send + Sync>,
-    /// Whether nothing is read from clients.
-    pub suspended: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Changes what is read from clients, if it is one of these now; false if not.
+    pub change_reading: Box<dyn Fn(&[Reading], Reading) -> bool + Send + Sync>,
+    /// What is read from clients.
+    pub reading: Box<dyn Fn() -> Reading + Send + Sync>,
     /// Ends all sessions in a database, or in any.
     pub end_clients: Box<dyn Fn(Option<String>) -> Answer<usize> + Send + Sync>,
 }
@@ -261,6 +261,13 @@ impl std::fmt::Debug for Console {
         f.debug_struct("Console")
             .field("config", &self.0.config)
             .finish_non_exhaustive()
+    }
+}
+
+impl Hooks {
+    /// Whether an operator has clients wait with what they have not begun.
+    fn suspended(&self) -> bool {
+        (self.reading)() != Reading::Everything
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::commands::Argument;
 use super::refusal::Refusal;
 use super::{Answer, Ask, Hooks, Shared, Shutdown};
-use crate::clients::ClientState;
+use crate::clients::{ClientState, Reading};
 
 type Done = Answer<Result<(), Refusal>>;
 
@@ -20,7 +20,7 @@ pub(super) fn pause(shared: Arc<Shared>, argument: Argument) -> Done {
     Box::pin(async move {
         let database = shared.database(argument)?;
         let database = database.as_deref();
-        if database.is_none() && (shared.hooks()?.suspended)() {
+        if database.is_none() && shared.hooks()?.suspended() {
             return Err(Refusal::Paused);
         }
         if !shared.cluster.pause(database) {
@@ -30,8 +30,24 @@ pub(super) fn pause(shared: Arc<Shared>, argument: Argument) -> Done {
             });
         }
         let limit = shared.config.wait_limit;
-        Ok(shared.cluster.released(database, limit).await?)
+        tokio::select! {
+            released = shared.cluster.released(database, limit) => Ok(released?),
+            // What is lost is the wait, for what nobody wants any more.
+            () = resumed(&shared, database) => Err(Refusal::Resumed),
+        }
     })
+}
+
+/// Waits until somebody else has ended this pause.
+async fn resumed(shared: &Shared, database: Option<&str>) {
+    loop {
+        let ordered = shared.cluster.ordered();
+        match database {
+            None if !ordered.all_paused => return,
+            Some(name) if !ordered.paused.contains(name) => return,
+            _ => tokio::time::sleep(PAUSE).await,
+        }
+    }
 }
 
 pub(super) fn resume(shared: Arc<Shared>, argument: Argument) -> Done {
@@ -39,7 +55,7 @@ pub(super) fn resume(shared: Arc<Shared>, argument: Argument) -> Done {
         let database = shared.database(argument)?;
         let resumed = shared.cluster.resume(database.as_deref());
         match database {
-            None if (shared.hooks()?.suspend)(false) || resumed => Ok(()),
+            None if shared.hooks()?.listen_again() || resumed => Ok(()),
             None => Err(Refusal::NotPaused),
             Some(_) if resumed => Ok(()),
             Some(name) => Err(Refusal::DatabaseNotPaused(name)),
@@ -47,18 +63,34 @@ pub(super) fn resume(shared: Arc<Shared>, argument: Argument) -> Done {
     })
 }
 
+/// What has begun is read to its end first: a client in the middle of a transaction has a server that others wait for.
 pub(super) fn suspend(shared: Arc<Shared>, _: Argument) -> Done {
     Box::pin(async move {
-        if shared.cluster.ordered().all_paused || !(shared.hooks()?.suspend)(true) {
+        let hooks = shared.hooks()?;
+        let change = |from, to| match (hooks.change_reading)(&[from], to) {
+            true => Ok(()),
+            false => Err(Refusal::Resumed),
+        };
+        if shared.cluster.ordered().all_paused || hooks.suspended() {
             return Err(Refusal::Paused);
         }
+        change(Reading::Everything, Reading::Begun).map_err(|_| Refusal::Paused)?;
         let deadline = Instant::now() + shared.config.wait_limit;
         loop {
-            let counts = shared.clients.counts();
-            match counts[ClientState::Active as usize] + counts[ClientState::Waiting as usize] {
-                0 => return Ok(()),
-                busy if Instant::now() >= deadline => return Err(Refusal::StillBusy(busy)),
-                _ => tokio::time::sleep(PAUSE).await,
+            let late = Instant::now() >= deadline;
+            if late || shared.busy() == 0 {
+                change(Reading::Begun, Reading::Nothing)?;
+                // Time for what was being read at that moment to show.
+                tokio::time::sleep(PAUSE).await;
+                match shared.busy() {
+                    0 => return Ok(()),
+                    busy if late => return Err(Refusal::StillBusy(busy)),
+                    _ => change(Reading::Nothing, Reading::Begun)?,
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+            if !hooks.suspended() {
+                return Err(Refusal::Resumed);
             }
         }
     })
@@ -160,7 +192,20 @@ fn ask(shared: Arc<Shared>, ask: Ask) -> Done {
     })
 }
 
+impl Hooks {
+    /// Ends a suspension. False if there was none.
+    fn listen_again(&self) -> bool {
+        (self.change_reading)(&[Reading::Begun, Reading::Nothing], Reading::Everything)
+    }
+}
+
 impl Shared {
+    /// Clients whose request is not answered yet.
+    fn busy(&self) -> usize {
+        let counts = self.clients.counts();
+        counts[ClientState::Active as usize] + counts[ClientState::Waiting as usize]
+    }
+
     pub(super) fn hooks(&self) -> Result<&Hooks, Refusal> {
         self.hooks.get().ok_or(Refusal::Starting)
     }

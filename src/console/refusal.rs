@@ -55,6 +55,9 @@ pub(super) enum Refusal {
     DatabaseRequired,
     #[error("already suspended/paused")]
     Paused,
+    /// Somebody else ended what was waited for.
+    #[error("resumed before it was done")]
+    Resumed,
     #[error("pooler is not paused/suspended")]
     NotPaused,
     #[error("database {0} is already paused")]
@@ -90,6 +93,7 @@ impl Refusal {
             Refusal::NoDatabase(_) => "3D000", // invalid_catalog_name
             Refusal::NoClient => "42704",  // undefined_object
             Refusal::Paused
+            | Refusal::Resumed
             | Refusal::NotPaused
             | Refusal::DatabasePaused(_)
             | Refusal::DatabaseNotPaused(_)

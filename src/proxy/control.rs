@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::sessions::Link;
 use crate::backend::{Aim, Cancels};
-use crate::clients::ClientWatch;
+use crate::clients::{ClientWatch, Reading, ReadingCell};
 use crate::pgwire::CancelKey;
 
 /// The outside's hold on one session.
@@ -25,8 +25,8 @@ pub(super) struct Control {
     stop_now: AtomicBool,
     /// An operator ends the session, whatever it does.
     killed: AtomicBool,
-    /// Nothing more is read from the client until an operator says so.
-    suspended: AtomicBool,
+    /// Less than everything while an operator suspends clients.
+    reading: ReadingCell,
     cancel: AtomicBool,
     /// What has lasted too long, as [`limits`](super::limits) packs it; zero is nothing.
     overdue: AtomicU64,
@@ -69,10 +69,14 @@ impl Control {
         self.killed.load(Ordering::Relaxed)
     }
 
-    /// Whether nothing more is to be read from the client.
+    /// Whether more is to be read from the client, who has begun something or not.
     #[inline]
-    pub(super) fn suspended(&self) -> bool {
-        self.suspended.load(Ordering::Relaxed)
+    pub(super) fn reads(&self, begun: impl FnOnce() -> bool) -> bool {
+        match self.reading.get() {
+            Reading::Everything => true,
+            Reading::Begun => begun(),
+            Reading::Nothing => false,
+        }
     }
 
     /// Whether a cancel request came since the last call.
@@ -126,8 +130,8 @@ impl Control {
         self.overdue.swap(0, Ordering::Relaxed)
     }
 
-    fn suspend(&self, suspended: bool) {
-        self.suspended.store(suspended, Ordering::Relaxed);
+    fn read(&self, reading: Reading) {
+        self.reading.set(reading);
         self.waker.wake();
     }
 
@@ -155,7 +159,8 @@ const LONG_SECRET: usize = 32;
 pub(super) struct Controls {
     by_process: Mutex<HashMap<i32, Vec<Session>>>,
     stopping: AtomicBool,
-    suspended: AtomicBool,
+    /// Changed under the table's lock.
+    reading: ReadingCell,
 }
 
 /// A session's place in the table; dropping it takes the place away.
@@ -190,7 +195,7 @@ impl Controls {
         });
         let sessions = table.entry(process_id).or_default();
         sessions.push((secret.clone(), control.clone()));
-        control.suspend(self.suspended.load(Ordering::Relaxed));
+        control.read(self.reading.get());
         drop(table);
         if self.stopping.load(Ordering::Relaxed) {
             control.stop();
@@ -267,18 +272,21 @@ impl Controls {
         (controls.len(), aims)
     }
 
-    /// Reads nothing more from clients, those to come included, or reads again. False if that was so before.
-    pub(super) fn suspend(&self, suspended: bool) -> bool {
+    /// Changes what is read from clients, those to come included, if it is one of these now. False if not.
+    pub(super) fn change_reading(&self, from: &[Reading], to: Reading) -> bool {
         let table = self.by_process.lock();
-        let was = self.suspended.swap(suspended, Ordering::Relaxed);
-        for (_, control) in table.values().flatten() {
-            control.suspend(suspended);
+        if !from.contains(&self.reading.get()) {
+            return false;
         }
-        was != suspended
+        self.reading.set(to);
+        for (_, control) in table.values().flatten() {
+            control.read(to);
+        }
+        true
     }
 
-    pub(super) fn is_suspended(&self) -> bool {
-        self.suspended.load(Ordering::Relaxed)
+    pub(super) fn reading(&self) -> Reading {
+        self.reading.get()
     }
 
     /// Every session's control.
@@ -365,13 +373,21 @@ mod tests {
     fn suspending_reaches_sessions_that_come_later_and_ends() {
         let table = Arc::new(Controls::default());
         let before = table.register(0, None);
-        assert!(table.suspend(true));
-        assert!(!table.suspend(true), "it was so before");
+        assert!(table.change_reading(&[Reading::Everything], Reading::Nothing));
+        let again = table.change_reading(&[Reading::Everything], Reading::Begun);
+        assert!(!again, "it is not so any more");
         let after = table.register(0, None);
-        assert!(before.control.suspended() && after.control.suspended());
-        assert!(table.suspend(false));
-        assert!(!before.control.suspended() && !after.control.suspended());
-        assert!(!table.register(0, None).control.suspended());
+        for session in [&before, &after] {
+            assert!(!session.control.reads(|| true));
+        }
+        assert!(table.change_reading(&[Reading::Nothing], Reading::Begun));
+        for session in [&before, &after] {
+            assert!(session.control.reads(|| true) && !session.control.reads(|| false));
+        }
+        assert!(table.change_reading(&[Reading::Nothing, Reading::Begun], Reading::Everything));
+        for session in [&before, &after, &table.register(0, None)] {
+            assert!(session.control.reads(|| false));
+        }
     }
 
     #[test]

@@ -152,7 +152,12 @@ impl Session {
                 // Nothing more comes, and the end of the stream must not overtake what did.
                 return Ok(moved);
             }
-            if self.registered.control.suspended() {
+            let traffic = &self.traffic;
+            let begun = || {
+                let idle = server.status() == TxStatus::Idle && traffic.pipeline.is_empty();
+                !idle || !traffic.from_client.is_empty()
+            };
+            if !self.registered.control.reads(begun) {
                 return Ok(moved);
             }
             match self.traffic.from_client.poll_fill(cx, &mut self.client) {

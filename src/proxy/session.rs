@@ -182,7 +182,8 @@ impl Session {
                 },
                 Err(error) => return Poll::Ready(Woken::Violation(error)),
             }
-            if self.registered.control.suspended() {
+            let begun = !self.traffic.from_client.is_empty();
+            if !self.registered.control.reads(|| begun) {
                 return Poll::Pending;
             }
             match self.traffic.from_client.poll_fill(cx, &mut self.client) {

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::control::Controls;
 use crate::backend::Aim;
+use crate::clients::Reading;
 
 /// A way to all sessions that keeps none of them alive.
 #[derive(Debug, Clone)]
@@ -29,20 +30,15 @@ impl Sessions {
         self.0.links()
     }
 
-    /// Reads nothing more from clients until [`resume`](Self::resume). What they asked for before is carried out and answered.
-    /// False if that was ordered before.
-    pub fn suspend(&self) -> bool {
-        self.0.suspend(true)
+    /// Changes what is read from clients, if it is one of these now. False if not. What was read before is carried out and
+    /// answered whatever is read now.
+    pub fn change_reading(&self, from: &[Reading], to: Reading) -> bool {
+        self.0.change_reading(from, to)
     }
 
-    /// Reads from clients again. False if nothing was suspended.
-    pub fn resume(&self) -> bool {
-        self.0.suspend(false)
-    }
-
-    /// Whether nothing is read from clients.
-    pub fn suspended(&self) -> bool {
-        self.0.is_suspended()
+    /// What is read from clients.
+    pub fn reading(&self) -> Reading {
+        self.0.reading()
     }
 
     /// Ends the session of one client, whatever it does. What it runs is cancelled. False if there is none.

@@ -144,6 +144,8 @@ def check_pgbouncer_times(world):
     program = subprocess.run([CACHE.parents[1] / "benches/compare/build-pgbouncer"], check=True, capture_output=True, text=True).stdout.strip()
     sidecar = world.sidecar(POOLWATCH_ADMIN__STATS_USERS=USER, POOLWATCH_POOL__SIZE="1", POOLWATCH_POOL__MAX_OVERFLOW="0")
     bouncer = PgBouncer(world.postgres, program, size=1)
+    thinking = world.scratch / "thinking.sql"
+    thinking.write_text("BEGIN;\n\\sleep 20 ms\nSELECT pg_sleep(0.01);\nEND;\n")
     try:
         until("PgBouncer answers", lambda: show(bouncer, "VERSION"))
         figures = []
@@ -152,7 +154,7 @@ def check_pgbouncer_times(world):
             warm = pgbench(pooler, world.scratch / "select.sql", "-c", "1", "-t", "1")
             assert processed(warm.communicate(timeout=120)[0]) == 1
             before = of_database(pooler, "STATS_TOTALS")
-            run = pgbench(pooler, world.scratch / "thinking.sql", "-c", "4", "-t", "10")
+            run = pgbench(pooler, thinking, "-c", "4", "-t", "10")
             assert processed(run.communicate(timeout=120)[0]) == 40
             after = until("all is counted", lambda: (now := of_database(pooler, "STATS_TOTALS")) and now["xact_count"] == "41" and now)
             figures.append({name: int(after[name]) - int(before[name]) for name in ("xact_time", "query_time", "wait_time", "query_count")})

@@ -243,8 +243,9 @@ class Sidecar:
 
 
 def pgbench(sidecar, script, *arguments, limit=120):
-    """Starts pgbench with a script of ours: the built-in ones run statements for setting up that it does not count."""
-    script.write_text(script_text(script.name))
+    """Starts pgbench with a script of ours, one of SCRIPTS or a file: the built-in ones run statements for setting up that it does not count."""
+    if script.name in SCRIPTS:
+        script.write_text(script_text(script.name))
     return subprocess.Popen(
         [postgres_bin("pgbench"), "-n", "-h", "127.0.0.1", "-p", str(sidecar.port), "-U", USER, "-f", str(script), *arguments, DATABASE],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(PGPASSWORD=sidecar.password))
@@ -254,7 +255,6 @@ SCRIPTS = {
     # Queries a transaction is made of, and its text.
     "select.sql": (1, "\\set k random(1, 1000)\nSELECT :k;\n"),
     "write.sql": (4, "\\set k random(1, 1000)\nBEGIN;\nINSERT INTO bench (k) VALUES (:k);\nSELECT k FROM bench WHERE k = :k LIMIT 1;\nEND;\n"),
-    "thinking.sql": (3, "BEGIN;\n\\sleep 20 ms\nSELECT pg_sleep(0.01);\nEND;\n"),
     "slow.sql": (1, "SELECT pg_sleep(0.002);\n"),
 }
 

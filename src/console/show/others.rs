@@ -97,7 +97,7 @@ const STATE: &[Column<(&str, bool)>] = &[
 
 pub(in crate::console) fn state(view: &View<'_>) -> Table {
     let paused = view.shared.cluster.ordered().all_paused;
-    let suspended = (view.hooks.suspended)();
+    let suspended = view.hooks.suspended();
     let states = [
         ("active", !paused && !suspended),
         ("paused", paused),

@@ -1,5 +1,6 @@
 //! The console: what it shows, who may do what there, and what its commands do to clients under load.
 
+mod checked;
 mod load;
 mod orders;
 mod roles;
