@@ -1,6 +1,9 @@
 //! What operators ask of the process as a whole: a queue from the console to whoever runs the [`App`](super::App).
 
-use tokio::sync::{Mutex, mpsc, oneshot};
+use std::future::poll_fn;
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::console::{Answer, Ask};
 
@@ -54,7 +57,7 @@ impl Asking {
 impl Asks {
     /// The next one; never, when nobody can ask any more.
     pub(super) async fn next(&self) -> Asked {
-        let next = self.0.lock().await.recv().await;
+        let next = poll_fn(|cx| self.0.lock().poll_recv(cx)).await;
         match next {
             Some(asked) => asked,
             None => std::future::pending().await,

@@ -123,6 +123,9 @@ pub fn commands() -> impl Iterator<Item = (&'static str, &'static str, Role)> {
 /// An answer that comes later: done, or why not.
 pub type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// Changes what is read from clients.
+pub type ChangeReading = dyn Fn(&[Reading], Reading) -> bool + Send + Sync;
+
 /// What parts above do for the console.
 pub struct Hooks {
     /// Everything that is shown.
@@ -134,7 +137,7 @@ pub struct Hooks {
     /// Ends the session of one client; false if there is none of that id.
     pub end_client: Box<dyn Fn(u64) -> Answer<bool> + Send + Sync>,
     /// Changes what is read from clients, if it is one of these now; false if not.
-    pub change_reading: Box<dyn Fn(&[Reading], Reading) -> bool + Send + Sync>,
+    pub change_reading: Box<ChangeReading>,
     /// What is read from clients.
     pub reading: Box<dyn Fn() -> Reading + Send + Sync>,
     /// Ends all sessions in a database, or in any.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::commands::Argument;
 use super::refusal::Refusal;
-use super::{Answer, Ask, Hooks, Shared, Shutdown};
+use super::{Answer, Ask, Console, Hooks, Shared, Shutdown};
 use crate::clients::{ClientState, Reading};
 
 type Done = Answer<Result<(), Refusal>>;
@@ -23,11 +23,9 @@ pub(super) fn pause(shared: Arc<Shared>, argument: Argument) -> Done {
         if database.is_none() && shared.hooks()?.suspended() {
             return Err(Refusal::Paused);
         }
-        if !shared.cluster.pause(database) {
-            return Err(match database {
-                None => Refusal::Paused,
-                Some(name) => Refusal::DatabasePaused(name.to_owned()),
-            });
+        // A database that is paused already is waited for once more, as PgBouncer does.
+        if !shared.cluster.pause(database) && database.is_none() {
+            return Err(Refusal::Paused);
         }
         let limit = shared.config.wait_limit;
         tokio::select! {
@@ -213,6 +211,7 @@ impl Shared {
     /// The database that a command names, if it names one; it must be known.
     fn database(&self, argument: Argument) -> Result<Option<String>, Refusal> {
         match argument {
+            Argument::Word(name) if Console::is_meant(&name) => Err(Refusal::Console(name)),
             Argument::Word(name) if self.cluster.knows(&name) => Ok(Some(name)),
             Argument::Word(name) => Err(Refusal::NoDatabase(name)),
             Argument::None | Argument::Setting(..) => Ok(None),

@@ -47,6 +47,8 @@ pub(super) enum Refusal {
     Absent(&'static str),
     #[error("no such database: {0}")]
     NoDatabase(String),
+    #[error("{0} is the console: no command can be about it")]
+    Console(String),
     #[error("client not found")]
     NoClient,
     #[error("invalid client id supplied")]
@@ -60,8 +62,6 @@ pub(super) enum Refusal {
     Resumed,
     #[error("pooler is not paused/suspended")]
     NotPaused,
-    #[error("database {0} is already paused")]
-    DatabasePaused(String),
     #[error("database {0} is not paused")]
     DatabaseNotPaused(String),
     #[error(transparent)]
@@ -91,11 +91,11 @@ impl Refusal {
             Refusal::AdminOnly => "42501", // insufficient_privilege
             Refusal::Absent(_) => "0A000", // feature_not_supported
             Refusal::NoDatabase(_) => "3D000", // invalid_catalog_name
+            Refusal::Console(_) => "42809", // wrong_object_type
             Refusal::NoClient => "42704",  // undefined_object
             Refusal::Paused
             | Refusal::Resumed
             | Refusal::NotPaused
-            | Refusal::DatabasePaused(_)
             | Refusal::DatabaseNotPaused(_)
             | Refusal::Process(_) => "55000", // object_not_in_prerequisite_state
             Refusal::StillThere(_) | Refusal::StillBusy(_) => "55006", // object_in_use

@@ -21,6 +21,9 @@ use crate::tls::Stream;
 /// No command is longer.
 const LONGEST: usize = 4096;
 
+/// What a session ends with that is not spoken here.
+const BAD_PACKET: &str = "bad packet";
+
 /// How long somebody may take to read an answer.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -192,7 +195,7 @@ impl Session {
         loop {
             let header = match self.event().await {
                 Event::Message(header) => header,
-                Event::Junk => return self.end("08P01", "bad packet").await,
+                Event::Junk => return self.end("08P01", BAD_PACKET).await,
                 Event::Interrupt(Interrupt::Cancelled) => continue,
                 Event::Interrupt(Interrupt::Stopping) => return self.stopping().await,
                 Event::Gone => return,
@@ -204,7 +207,7 @@ impl Session {
                     let body = &message[crate::pgwire::HEADER..];
                     let Some(text) = cstr(body).and_then(|(text, _)| str::from_utf8(text).ok())
                     else {
-                        return self.end("08P01", "bad packet").await;
+                        return self.end("08P01", BAD_PACKET).await;
                     };
                     if !self.query(text).await || self.flush().await.is_err() {
                         return;
@@ -213,11 +216,11 @@ impl Session {
                 frontend::TERMINATE => return,
                 frontend::PARSE | frontend::BIND | frontend::EXECUTE => {
                     const TEXT: &str = "extended query protocol not supported by admin console";
-                    return self.end("0A000", TEXT).await;
+                    return self.bad_packet("0A000", TEXT).await;
                 }
                 _ => {
                     const TEXT: &str = "unsupported packet type for admin console";
-                    return self.end("08P01", TEXT).await;
+                    return self.bad_packet("08P01", TEXT).await;
                 }
             }
         }
@@ -339,6 +342,14 @@ impl Session {
     async fn stopping(&mut self) {
         const TEXT: &str = "terminating connection due to administrator command";
         self.end("57P01", TEXT).await;
+    }
+
+    /// Answers what is no query, and ends the session. The answer is a whole one: libpq shows the last thing that it was told, which
+    /// would be that the connection was closed.
+    async fn bad_packet(&mut self, sqlstate: &str, text: &str) {
+        self.replies.error(Severity::Error, sqlstate, text, None);
+        self.replies.ready_for_query(b'I');
+        self.end("08P01", BAD_PACKET).await;
     }
 
     /// Tells the client why its session is over.

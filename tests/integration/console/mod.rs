@@ -3,6 +3,7 @@
 mod checked;
 mod load;
 mod orders;
+mod pauses;
 mod roles;
 mod shown;
 mod shutdown;

@@ -21,7 +21,7 @@ fn written(name: &str, argument: &str, database: &str) -> String {
 async fn every_command_is_for_those_it_is_for() {
     let mut guarded = Guarded::start().await;
     let database = guarded.database.name.clone();
-    let refusal = guarded.try_console("other").await.err().expect("a refusal");
+    let refusal = guarded.try_console("other").await.expect_err("a refusal");
     let refusal = refusal
         .as_db_error()
         .expect("an error of the server's")

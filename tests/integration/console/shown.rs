@@ -212,6 +212,13 @@ async fn commands_are_read_as_pgbouncer_reads_them() {
             said.field(b'M'),
             "extended query protocol not supported by admin console"
         );
+        let rest = [console.next().await, console.next().await];
+        let rest = rest.map(|message| message.expect("a message"));
+        assert_eq!(tags(&rest), "ZE");
+        assert_eq!(
+            (rest[1].field(b'S').as_str(), rest[1].field(b'M').as_str()),
+            ("FATAL", "bad packet")
+        );
         assert!(console.drain().await, "the connection ends");
     }
     for junk in [
