@@ -19,7 +19,7 @@ mod server;
 mod statement;
 mod target;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transport;
 
 pub use cancels::{Aim, Cancels};

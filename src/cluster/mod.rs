@@ -5,6 +5,8 @@ mod bases;
 mod orders;
 mod pool;
 mod pools;
+#[cfg(test)]
+pub(crate) mod testing;
 mod vacate;
 
 pub use base::{Base, BaseError};

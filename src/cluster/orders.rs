@@ -198,3 +198,6 @@ impl Cluster {
         changed
     }
 }
+
+#[cfg(test)]
+mod tests;

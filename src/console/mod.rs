@@ -279,3 +279,6 @@ impl std::fmt::Debug for Hooks {
         f.debug_struct("Hooks").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

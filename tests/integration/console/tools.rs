@@ -1,6 +1,10 @@
 //! What programs rely on: the rules that prometheus-community's pgbouncer_exporter 0.12 applies to what it reads, and psql.
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::io::AsyncWriteExt;
 
 use super::shown::columns;
 use crate::support::raw::{self, Message, Raw};
@@ -171,31 +175,116 @@ async fn pgbouncer_exporter_finds_all_it_looks_for() {
     }
 }
 
+/// psql at the console, with this on its standard input; what it wrote on both outputs.
+async fn psql(sidecar: &Sidecar, program: &Path, arguments: &[&str], input: &str) -> String {
+    let mut url = sidecar.url();
+    url.truncate(url.rfind('/').expect("a database in the URL"));
+    let mut command = tokio::process::Command::new(program);
+    command
+        .args(["-X", "-d", &format!("{url}/pgbouncer")])
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut psql = command.spawn().expect("start psql");
+    let mut stdin = psql.stdin.take().expect("its standard input");
+    stdin.write_all(input.as_bytes()).await.expect("write");
+    drop(stdin);
+    let output = tokio::time::timeout(super::LIMIT, psql.wait_with_output()).await;
+    let output = output.expect("psql did not end").expect("psql's output");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    String::from_utf8_lossy(&output.stdout).into_owned() + &errors
+}
+
 #[tokio::test]
 async fn psql_shows_tables_and_errors_and_goes_on() {
     let database = Postgres::shared().await.database().await;
     let sidecar = Sidecar::start(&database).await;
-    let mut url = sidecar.url();
-    url.truncate(url.rfind('/').expect("a database in the URL"));
-    let mut command = tokio::process::Command::new(&database.program);
-    command
-        .args(["-X", "-A", "-t"])
-        .arg(format!("{url}/pgbouncer"))
-        .env("LC_ALL", "C")
-        .kill_on_drop(true);
-    command.args(["-c", "SHOW VERSION", "-c", "nonsense", "-c", "SHOW STATE"]);
-    let output = tokio::time::timeout(super::LIMIT, command.output()).await;
-    let output = output.expect("psql did not end").expect("start psql");
-    let (said, errors) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
+    let psql = |arguments: &'static [&'static str], input: &'static str| {
+        psql(&sidecar, &database.program, arguments, input)
+    };
+    let said = psql(
+        &[
+            "-A",
+            "-t",
+            "-c",
+            "SHOW VERSION",
+            "-c",
+            "nonsense",
+            "-c",
+            "SHOW STATE",
+        ],
+        "",
+    )
+    .await;
+    let (shown, errors) = said.split_once("ERROR:  ").expect("an error");
     assert!(
-        said.starts_with("poolwatch ") && said.ends_with("active|yes\npaused|no\nsuspended|no\n"),
-        "{said}{errors}"
+        shown.starts_with("poolwatch ") && shown.ends_with("active|yes\npaused|no\nsuspended|no\n"),
+        "{said}"
     );
+    assert_eq!(
+        errors.trim_end(),
+        "invalid command 'nonsense', use SHOW HELP;"
+    );
+
+    let said = psql(&["-c", "SHOW POOLS"], "").await;
+    let lines: Vec<&str> = said.lines().collect();
     assert!(
-        errors.contains("ERROR:  invalid command 'nonsense', use SHOW HELP;"),
-        "{errors}"
+        lines[0]
+            .trim_start()
+            .starts_with("database  |   user    | cl_active "),
+        "{said}"
     );
+    assert!(lines[1].starts_with("-----------+-----------+"), "{said}");
+    assert!(
+        lines[2].starts_with(" pgbouncer | pgbouncer |         1 |          0 |"),
+        "{said}"
+    );
+    assert_eq!(lines[3], "(1 row)");
+    let numbers_stand_right = lines[0].find("cl_active").expect("a column") + "cl_active".len();
+    assert_eq!(
+        &lines[2][numbers_stand_right - 2..numbers_stand_right],
+        " 1"
+    );
+}
+
+#[tokio::test]
+async fn psql_can_be_worked_with_as_usual() {
+    let database = Postgres::shared().await.database().await;
+    let sidecar = Sidecar::start(&database).await;
+    let psql = |input: &'static str| psql(&sidecar, &database.program, &["-q"], input);
+    let said = psql("\\x\nSHOW STATE;\n\\x\nSHOW LISTS \\gx\n").await;
+    assert!(
+        said.contains("-[ RECORD 1 ]----\nkey   | active\nvalue | yes\n"),
+        "{said}"
+    );
+    assert!(said.contains("list  | used_clients\nitems | 1\n"), "{said}");
+    // Several commands in one text are sent one by one; over several lines too.
+    let said = psql("\\pset format csv\nSHOW\n  dns_zones;SHOW peers;\n").await;
+    assert_eq!(said, "zonename,serial,count\npeer_id,host,port,pool_size\n");
+    // What asks PostgreSQL's catalog is refused, and the session goes on.
+    let said = psql("\\d\n\\pset tuples_only\nSHOW timezone;\n\\conninfo\n").await;
+    assert!(
+        said.contains("ERROR:  invalid command 'SELECT n.nspname"),
+        "{said}"
+    );
+    assert!(said.contains(" GMT\n"), "{said}");
+    assert!(
+        said.contains("connected to database \"pgbouncer\""),
+        "{said}"
+    );
+    let said = psql("SHOW HELP;\n").await;
+    assert!(
+        said.starts_with("NOTICE:  Console usage\nDETAIL:  \n\tSHOW HELP|CONFIG|"),
+        "{said}"
+    );
+    // `\gdesc` prepares, which ends the session.
+    let said = psql("SHOW STATE \\gdesc\n").await;
+    assert!(
+        said.contains("ERROR:  extended query protocol not supported by admin console"),
+        "{said}"
+    );
+    assert!(said.contains("FATAL:  bad packet"), "{said}");
 }
