@@ -1,5 +1,6 @@
 """The console, with the tools that people have for PgBouncer's, and PgBouncer itself beside it under the same load."""
 
+import contextlib
 import os
 import pathlib
 import pwd
@@ -13,9 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from harness import DATABASE, USER, environment, free_port, pgbench, postgres_bin, processed, until
 
 CACHE = pathlib.Path(__file__).resolve().parents[2] / ".ci" / "cache"
-# A figure that the exporter makes of each kind of table, without the prefix.
-EXPORTED = ("config_max_client_connections", "used_clients", "databases_pool_size", "pools_server_idle_connections",
-            "pools_client_active_connections", "stats_queries_pooled_total", "stats_sql_transactions_pooled_total", "stats_received_bytes_total")
+EXPORTER = CACHE / "pgbouncer-exporter" / "usr/bin/prometheus-pgbouncer-exporter"
 
 
 class PgBouncer:
@@ -60,46 +59,77 @@ def of_database(pooler, what, column="database"):
     return row
 
 
-def check_pgbouncer_exporter(world):
-    """Debian's exporter, as it is, reads everything it wants, scrape after scrape, and its figures are poolwatch's."""
-    program = CACHE / "pgbouncer-exporter" / "usr/bin/prometheus-pgbouncer-exporter"
-    assert program.exists(), f"{program} is missing; .ci/run tools fetches it"
-    sidecar, port = world.sidecar(POOLWATCH_ADMIN__STATS_USERS=USER), free_port()
-    run = pgbench(sidecar, world.scratch / "select.sql", "-c", "4", "-t", "50")
-    done = processed(run.communicate(timeout=120)[0])
-    url = f"postgres://{USER}:{sidecar.password}@127.0.0.1:{sidecar.port}/pgbouncer?sslmode=disable"
-    with open(world.out / "pgbouncer-exporter.log", "wb") as log:
-        exporter = subprocess.Popen([program, f"--pgBouncer.connectionString={url}", f"--web.listen-address=127.0.0.1:{port}"],
-                                    stdout=log, stderr=log, env=environment())
-    try:
-        def scrape():
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-                families = text_string_to_metric_families(answer.read().decode())
-                return [sample for family in families for sample in family.samples if sample.name.startswith("pgbouncer_")]
+def program():
+    """PgBouncer, built once."""
+    run = subprocess.run([CACHE.parents[1] / "benches/compare/build-pgbouncer"], check=True, capture_output=True, text=True)
+    return run.stdout.strip()
 
-        for _ in range(3):
-            samples = until("the exporter answers", scrape)
-            (up,) = [sample.value for sample in samples if sample.name == "pgbouncer_up"]
-            assert up == 1, (world.out / "pgbouncer-exporter.log").read_text()[-2000:]
-        missing = [name for name in EXPORTED if not any(sample.name == f"pgbouncer_{name}" for sample in samples)]
-        assert not missing, f"not exported: {missing}; there are {sorted({sample.name for sample in samples})}"
-        (counted,) = [sample.value for sample in samples if sample.name == "pgbouncer_stats_sql_transactions_pooled_total"
-                      and sample.labels["database"] == DATABASE]
-        assert counted == done == sidecar.figures().sum("poolwatch_transactions_total"), f"{counted} exported, pgbench did {done}"
-        labels = [value for sample in samples for value in sample.labels.values()]
-        assert "<invalid>" not in labels, samples
+
+@contextlib.contextmanager
+def exported(world, pooler, name):
+    """Debian's exporter, as it is, on a pooler's console: a call that scrapes it. At its end it must have logged nothing of note."""
+    assert EXPORTER.exists(), f"{EXPORTER} is missing; .ci/run tools fetches it"
+    port, path = free_port(), world.out / f"exporter-{name}.log"
+    url = f"postgres://{USER}:{pooler.password}@127.0.0.1:{pooler.port}/pgbouncer?sslmode=disable"
+    with open(path, "wb") as log:
+        exporter = subprocess.Popen([EXPORTER, f"--pgBouncer.connectionString={url}", f"--web.listen-address=127.0.0.1:{port}"],
+                                    stdout=log, stderr=log, env=environment())
+
+    def scrape():
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            families = text_string_to_metric_families(answer.read().decode())
+            samples = [sample for family in families for sample in family.samples if sample.name.startswith("pgbouncer_")]
+        (up,) = [sample.value for sample in samples if sample.name == "pgbouncer_up"]
+        assert up == 1, path.read_text()[-2000:]
+        return samples
+
+    try:
+        until("the exporter answers", scrape)
+        yield scrape
     finally:
         exporter.kill()
         exporter.wait(30)
-    said = (world.out / "pgbouncer-exporter.log").read_text().lower()
+    said = path.read_text().lower()
     assert "level=error" not in said and "level=warn" not in said, said[-2000:]
+
+
+def check_pgbouncer_exporter(world):
+    """The exporter reads everything it wants, scrape after scrape, under load too; what it makes of it is what it makes of PgBouncer."""
+    sidecar = world.sidecar(POOLWATCH_ADMIN__STATS_USERS=USER)
+    bouncer = PgBouncer(world.postgres, program())
+    try:
+        until("PgBouncer answers", lambda: show(bouncer, "VERSION"))
+        with exported(world, sidecar, "poolwatch") as ours, exported(world, bouncer, "pgbouncer") as theirs:
+            for pooler in (sidecar, bouncer):
+                run = pgbench(pooler, world.scratch / "select.sql", "-c", "4", "-t", "50")
+                assert processed(run.communicate(timeout=120)[0]) == 200
+            shapes = [{(sample.name, *sorted(sample.labels)) for sample in scrape()} for scrape in (ours, theirs)]
+            assert shapes[0] == shapes[1], f"exported of one of the two only: {sorted(shapes[0] ^ shapes[1])}"
+
+            def of_database(scrape, name):
+                (value,) = [sample.value for sample in scrape() if sample.name == name and sample.labels.get("database") == DATABASE]
+                return value
+
+            counted = of_database(ours, "pgbouncer_stats_sql_transactions_pooled_total")
+            assert counted == 200 == sidecar.figures().sum("poolwatch_transactions_total"), f"{counted} exported, pgbench did 200"
+            labels = [value for sample in ours() for value in sample.labels.values()]
+            assert "<invalid>" not in labels, labels
+            load = pgbench(sidecar, world.scratch / "slow.sql", "-c", "4", "-t", "400")
+            until("clients are shown", lambda: of_database(ours, "pgbouncer_pools_client_active_connections") == 4)
+            scrapes = 0
+            while load.poll() is None:
+                ours()
+                scrapes += 1
+            assert scrapes > 3 and processed(load.communicate()[0]) == 1600, f"{scrapes} scrapes"
+            until("all is counted", lambda: of_database(ours, "pgbouncer_stats_sql_transactions_pooled_total") == 1800)
+    finally:
+        bouncer.close()
 
 
 def check_pgbouncer_beside(world):
     """Under the same load PgBouncer's console shows the same columns, and the same values where they mean the same."""
-    program = subprocess.run([CACHE.parents[1] / "benches/compare/build-pgbouncer"], check=True, capture_output=True, text=True).stdout.strip()
     sidecar = world.sidecar(POOLWATCH_ADMIN__USERS=USER)
-    bouncer = PgBouncer(world.postgres, program)
+    bouncer = PgBouncer(world.postgres, program())
     try:
         until("PgBouncer answers", lambda: show(bouncer, "VERSION"))
         world.postgres.query("CREATE TABLE IF NOT EXISTS bench (k integer)")
@@ -141,9 +171,8 @@ def check_pgbouncer_beside(world):
 
 def check_pgbouncer_times(world):
     """Four clients for one server, thinking between two statements: the same microseconds in both."""
-    program = subprocess.run([CACHE.parents[1] / "benches/compare/build-pgbouncer"], check=True, capture_output=True, text=True).stdout.strip()
     sidecar = world.sidecar(POOLWATCH_ADMIN__STATS_USERS=USER, POOLWATCH_POOL__SIZE="1", POOLWATCH_POOL__MAX_OVERFLOW="0")
-    bouncer = PgBouncer(world.postgres, program, size=1)
+    bouncer = PgBouncer(world.postgres, program(), size=1)
     thinking = world.scratch / "thinking.sql"
     thinking.write_text("BEGIN;\n\\sleep 20 ms\nSELECT pg_sleep(0.01);\nEND;\n")
     try:
