@@ -208,8 +208,12 @@ impl App {
         let sessions = self.proxy.sessions();
         let (changing, reading) = (sessions.clone(), sessions.clone());
         let (ending, ending_all) = (sessions.clone(), sessions);
+        let (tasks, runtime) = (self.sessions.clone(), self.control_path.first());
         console.attach(console::Hooks {
             status,
+            host: Box::new(move |session| {
+                drop(tasks.spawn_on(&runtime, "console", session.run()));
+            }),
             settings: Box::new(move || parts::shown(&settings.lock())),
             ask: Box::new(move |ask| asking.ask(ask)),
             change_reading: Box::new(move |from, to| changing.change_reading(from, to)),

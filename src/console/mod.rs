@@ -130,6 +130,8 @@ pub type ChangeReading = dyn Fn(&[Reading], Reading) -> bool + Send + Sync;
 pub struct Hooks {
     /// Everything that is shown.
     pub status: Arc<Status>,
+    /// Runs a session away from the threads that carry queries: a table of thousands of clients takes time.
+    pub host: Box<dyn Fn(Session) + Send + Sync>,
     /// The settings, in the order in which they are shown.
     pub settings: Box<dyn Fn() -> Vec<Setting> + Send + Sync>,
     /// Asks something of the process.

@@ -190,6 +190,14 @@ impl Session {
         self.flush().await
     }
 
+    /// Has it run where the console's sessions do.
+    pub fn start(self) {
+        let shared = self.shared.clone();
+        if let Some(hooks) = shared.hooks.get() {
+            (hooks.host)(self);
+        }
+    }
+
     /// Carries out commands until the client leaves or the process stops.
     pub async fn run(mut self) {
         loop {

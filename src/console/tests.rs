@@ -22,6 +22,7 @@ struct Made {
     reading: Arc<Mutex<Reading>>,
     /// What was asked of the process.
     asked: Arc<Mutex<Vec<Ask>>>,
+    sessions: Arc<Mutex<Vec<JoinHandle<()>>>>,
     /// Whose sessions were ended.
     ended: Arc<Mutex<Vec<u64>>>,
 }
@@ -42,13 +43,16 @@ fn made(config: Config) -> Made {
         console,
         clients,
         reading: Arc::default(),
+        sessions: Arc::default(),
         asked: Arc::default(),
         ended: Arc::default(),
     };
     let (changing, reading) = (made.reading.clone(), made.reading.clone());
     let (asked, ended) = (made.asked.clone(), made.ended.clone());
+    let hosted = made.sessions.clone();
     made.console.attach(Hooks {
         status: Arc::new(Status::new(Vec::new)),
+        host: Box::new(move |session| hosted.lock().push(tokio::spawn(session.run()))),
         settings: Box::new(Vec::new),
         ask: Box::new(move |ask| {
             asked.lock().push(ask.clone());
@@ -137,7 +141,8 @@ impl Made {
         let (visit, stream) = visit(role, &outside);
         let mut session = self.console.enter(visit).unwrap();
         session.greet().await.unwrap();
-        let session = tokio::spawn(session.run());
+        session.start();
+        let session = self.sessions.lock().pop().unwrap();
         let mut visiting = Visiting {
             stream,
             outside,

@@ -54,7 +54,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, address: ClientAd
     match outcome {
         Ok(Outcome::Session(session, held)) => session.run(held).await,
         Ok(Outcome::Replication(replication)) => replication.run().await,
-        Ok(Outcome::Console(visitor)) => visitor.run().await,
+        Ok(Outcome::Console(visitor)) => visitor.start(),
         Ok(Outcome::Over) | Err(_) => {}
     }
 }

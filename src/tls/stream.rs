@@ -83,7 +83,7 @@ impl Stream {
         }
     }
 
-    /// The version and the cipher of TLS, such as `TLSv1_3/TLS13_AES_256_GCM_SHA384`; `None` where there is none.
+    /// The version and the cipher of TLS by IANA's name, such as `TLSv1.3/TLS_AES_256_GCM_SHA384`; `None` where there is none.
     pub fn tls_description(&self) -> Option<String> {
         let (version, suite) = match self {
             Stream::Tcp(_) | Stream::Unix(_) => return None,
@@ -102,7 +102,10 @@ impl Stream {
                 )
             }
         };
-        Some(format!("{:?}/{:?}", version?, suite?.suite()))
+        let version = format!("{:?}", version?).replace('_', ".");
+        // rustls marks those of TLS 1.3 by their names.
+        let suite = format!("{:?}", suite?.suite()).replacen("TLS13_", "TLS_", 1);
+        Some(format!("{version}/{suite}"))
     }
 
     /// The `tls-server-end-point` (RFC 5929) of the server at the other end of TLS that we opened.

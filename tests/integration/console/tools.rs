@@ -261,6 +261,11 @@ async fn psql_can_be_worked_with_as_usual() {
         "{said}"
     );
     assert!(said.contains("list  | used_clients\nitems | 1\n"), "{said}");
+    let said = psql("SHOW CLIENTS \\gx\n").await;
+    assert!(
+        said.contains("| TLSv1.3/TLS_AES_256_GCM_SHA384\n"),
+        "{said}"
+    );
     // Several commands in one text are sent one by one; over several lines too.
     let said = psql("\\pset format csv\nSHOW\n  dns_zones;SHOW peers;\n").await;
     assert_eq!(said, "zonename,serial,count\npeer_id,host,port,pool_size\n");
