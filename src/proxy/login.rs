@@ -401,6 +401,7 @@ async fn greet(
                 leased: Instant::now(),
                 now: Instant::now(),
                 asked: Instant::now(),
+                asked_shown: None,
             };
             session.traffic.message_limit = shared.settings.limits.message;
             session.watch_state();

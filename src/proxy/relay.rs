@@ -133,8 +133,7 @@ impl Session {
                 .traffic
                 .scan_client(self.asked, &self.pool.metrics, server);
             if rested && !self.traffic.pipeline.is_empty() {
-                self.registration.asked(self.asked.into_std());
-                self.registration.set_state(ClientState::Active);
+                self.under_way(ClientState::Active);
             }
             if let Some(database) = self.traffic.vacates.take() {
                 // Before the command goes: PostgreSQL would wait for our idle servers.

@@ -46,6 +46,8 @@ pub(super) struct Session {
     pub(super) now: Instant,
     /// When bytes last came from the client: a request that waited here is timed from then, not from when it was sent on.
     pub(super) asked: Instant,
+    /// Which of these moments the table of clients has.
+    pub(super) asked_shown: Option<Instant>,
 }
 
 /// What a session waits for between leases.
@@ -102,12 +104,11 @@ impl Session {
     async fn serve(&mut self, mut lease: Lease) -> bool {
         self.traffic.on_server_changed(self.leased);
         if !self.traffic.from_client.is_empty() {
-            self.registration.set_state(ClientState::Active);
+            self.under_way(ClientState::Active);
         }
         let control = &self.registered.control;
         control.runs_on(lease.server().cancels(), self.leased);
         lease.server().asked(self.leased);
-        self.registration.asked(self.asked.into_std());
         // From here on a request goes to the server. One that came before, while the server was made ready, has found none.
         if self.registered.control.take_cancel() && !self.traffic.from_client.is_empty() {
             self.registered.control.runs_nowhere();
@@ -198,6 +199,17 @@ impl Session {
         }
     }
 
+    /// The client's request waits or runs. When it came is stored first: who looks between the two must not take an old moment for
+    /// its beginning.
+    #[inline]
+    pub(super) fn under_way(&mut self, state: ClientState) {
+        if self.asked_shown != Some(self.asked) {
+            self.asked_shown = Some(self.asked);
+            self.registration.asked(self.asked.into_std());
+        }
+        self.registration.set_state(state);
+    }
+
     /// So many bytes came from the client.
     pub(super) fn count_received(&self, read: usize) {
         self.context.metrics.bytes_received_from_client(read);
@@ -226,8 +238,7 @@ impl Session {
             // Nothing was waited for: the clock need not be read again.
             return self.leased(lease, self.now).await;
         }
-        self.registration.asked(self.asked.into_std());
-        self.registration.set_state(ClientState::Waiting);
+        self.under_way(ClientState::Waiting);
         let entered = match self
             .wait_for(|pool| async move { pool.enter().await })
             .await

@@ -85,6 +85,14 @@ impl Guarded {
         self.console("admin").await
     }
 
+    /// A client of the pool's with a server in its hands.
+    async fn in_transaction(&self) -> Client {
+        let client = self.sidecar.connect().await;
+        let began = client.batch_execute("BEGIN; SELECT 1").await;
+        began.expect("a transaction");
+        client
+    }
+
     /// Straight to PostgreSQL.
     async fn direct(&self) -> Client {
         Postgres::shared().await.connect(&self.database.name).await

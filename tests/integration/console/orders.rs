@@ -7,8 +7,7 @@ use crate::support::eventually;
 async fn reconnect_replaces_servers_and_wait_close_waits_for_the_last() {
     let guarded = Guarded::start().await;
     let (admin, other) = (guarded.admin().await, guarded.admin().await);
-    let busy = guarded.sidecar.connect().await;
-    busy.batch_execute("BEGIN; SELECT 1").await.expect("BEGIN");
+    let busy = guarded.in_transaction().await;
     let before: i32 = busy
         .query_one("SELECT pg_backend_pid()", &[])
         .await

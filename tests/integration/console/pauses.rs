@@ -14,11 +14,7 @@ const BACKENDS: &str = "SELECT pid FROM pg_stat_activity WHERE datname = current
 async fn a_pause_waits_for_transactions_and_those_who_come_wait_for_its_end() {
     let guarded = Guarded::start().await;
     let (admin, other) = (guarded.admin().await, guarded.admin().await);
-    let client = guarded.sidecar.connect().await;
-    client
-        .batch_execute("BEGIN; SELECT 1")
-        .await
-        .expect("BEGIN");
+    let client = guarded.in_transaction().await;
     let database = guarded.database.name.clone();
     let command = format!("PAUSE {database}");
     let paused = tokio::spawn(async move { done(&admin, &command).await });
@@ -63,11 +59,7 @@ async fn a_pause_says_what_it_waited_for_in_vain_and_can_be_cancelled() {
     let settings = [("POOLWATCH_ADMIN__WAIT_TIMEOUT", "200ms")];
     let guarded = Guarded::start_with(&settings).await;
     let admin = guarded.admin().await;
-    let client = guarded.sidecar.connect().await;
-    client
-        .batch_execute("BEGIN; SELECT 1")
-        .await
-        .expect("BEGIN");
+    let client = guarded.in_transaction().await;
     let (code, said) = refused(&admin, "PAUSE").await;
     assert_eq!(code, "55006");
     assert!(
@@ -97,11 +89,7 @@ async fn a_pause_says_what_it_waited_for_in_vain_and_can_be_cancelled() {
     // With time enough, its own client can end the wait.
     let guarded = Guarded::start().await;
     let admin = guarded.admin().await;
-    let client = guarded.sidecar.connect().await;
-    client
-        .batch_execute("BEGIN; SELECT 1")
-        .await
-        .expect("BEGIN");
+    let client = guarded.in_transaction().await;
     let cancel = admin.cancel_token();
     let other = guarded.admin().await;
     let paused = tokio::spawn(async move { refused(&admin, "PAUSE").await });
@@ -201,11 +189,7 @@ async fn the_backends_are_gone_when_a_pause_is_answered() {
 async fn who_waits_for_a_pause_is_told_of_its_end() {
     let guarded = Guarded::start().await;
     let (admin, other) = (guarded.admin().await, guarded.admin().await);
-    let client = guarded.sidecar.connect().await;
-    client
-        .batch_execute("BEGIN; SELECT 1")
-        .await
-        .expect("BEGIN");
+    let client = guarded.in_transaction().await;
     let database = &guarded.database.name;
     for (pause, resume) in [
         ("PAUSE".to_owned(), "RESUME".to_owned()),
@@ -265,13 +249,9 @@ async fn a_suspension_lets_those_who_wait_have_their_turn() {
     ];
     let guarded = Guarded::start_with(&settings).await;
     let (admin, other) = (guarded.admin().await, guarded.admin().await);
-    let holder = guarded.sidecar.connect().await;
+    let holder = guarded.in_transaction().await;
     let waiting = guarded.sidecar.connect().await;
     let idle = guarded.sidecar.connect().await;
-    holder
-        .batch_execute("BEGIN; SELECT 1")
-        .await
-        .expect("BEGIN");
     let waited = tokio::spawn(async move { waiting.batch_execute("SELECT 2").await });
     eventually(LIMIT, || async {
         let pools = done(&other, "SHOW POOLS").await;
