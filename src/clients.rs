@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::error::{Class, ClientError};
 pub use crate::metrics::ClientState;
@@ -46,6 +47,8 @@ pub struct Connection {
     pub tls: Option<String>,
     /// The client's process, over a Unix socket.
     pub process_id: Option<i32>,
+    /// What it replicates, if it does: `logical` or `physical`.
+    pub replication: Option<&'static str>,
 }
 
 /// Where a client came from. An address is personal data: `Debug` hides it, and it is no label.
@@ -150,6 +153,8 @@ struct Client {
     asked: AtomicU64,
     /// Prepared statements with names that it has.
     statements: AtomicUsize,
+    /// An operator ends its login.
+    ended: Notify,
 }
 
 /// What a client's session does, and how far it has come: what stays the same from one look to the next has lasted since.
@@ -248,6 +253,7 @@ impl Clients {
             activity: AtomicU64::new((ClientState::Login as u64) << (2 * Activity::BITS)),
             asked: AtomicU64::new(0),
             statements: AtomicUsize::new(0),
+            ended: Notify::new(),
         });
         live.by_id.insert(client.id, Arc::clone(&client));
         drop(live);
@@ -260,6 +266,15 @@ impl Clients {
     /// An id for somebody who is not in the table and is shown beside those who are.
     pub fn next_id(&self) -> u64 {
         self.0.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Ends the logins of the clients that are chosen; how many those are. Who is in is not ended here.
+    pub fn end_logins(&self, chosen: impl Fn(u64, &ClientInfo) -> bool) -> usize {
+        let live: Vec<_> = self.0.live.lock().by_id.values().cloned().collect();
+        let logins = live.iter().filter(|client| {
+            client.state() == ClientState::Login && chosen(client.id, &client.info)
+        });
+        logins.map(|client| client.ended.notify_one()).count()
     }
 
     /// How many clients there are.
@@ -382,6 +397,11 @@ impl ClientGuard {
     #[inline]
     pub fn set_statements(&self, count: usize) {
         self.client.statements.store(count, Ordering::Relaxed);
+    }
+
+    /// Waits until an operator ends this login.
+    pub async fn ended(&self) {
+        self.client.ended.notified().await;
     }
 
     /// A look at this client from outside its session.

@@ -208,6 +208,7 @@ impl App {
         let sessions = self.proxy.sessions();
         let (changing, reading) = (sessions.clone(), sessions.clone());
         let (ending, ending_all) = (sessions.clone(), sessions);
+        let (logins, all_logins) = (self.clients.clone(), self.clients.clone());
         let (tasks, runtime) = (self.sessions.clone(), self.control_path.first());
         console.attach(console::Hooks {
             status,
@@ -219,12 +220,20 @@ impl App {
             change_reading: Box::new(move |from, to| changing.change_reading(from, to)),
             reading: Box::new(move || reading.reading()),
             end_client: Box::new(move |client| {
-                let sessions = ending.clone();
-                Box::pin(async move { sessions.end(client, AFTER_CANCEL).await })
+                let (sessions, logins) = (ending.clone(), logins.clone());
+                Box::pin(async move {
+                    sessions.end(client, AFTER_CANCEL).await
+                        || logins.end_logins(|id, _| id == client) > 0
+                })
             }),
             end_clients: Box::new(move |database| {
-                let sessions = ending_all.clone();
-                Box::pin(async move { sessions.end_all(database.as_deref(), AFTER_CANCEL).await })
+                let (sessions, logins) = (ending_all.clone(), all_logins.clone());
+                Box::pin(async move {
+                    let database = database.as_deref();
+                    let logins =
+                        logins.end_logins(|_, of| database.is_none_or(|d| d == of.database));
+                    logins + sessions.end_all(database, AFTER_CANCEL).await
+                })
             }),
         });
         let (averages, stopping) = (console.clone(), self.background.stopping());

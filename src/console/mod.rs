@@ -39,6 +39,9 @@ pub const NAMES: [&str; 2] = ["pgbouncer", "poolwatch"];
 /// The console's sessions at most: nobody has need of more, and each costs memory.
 const SESSIONS: usize = 100;
 
+/// So many of them are for those who may change something, whoever else is there.
+const FOR_ADMINS: usize = 10;
+
 /// Between two samples that averages are made of (PgBouncer's `stats_period`).
 const STATS_PERIOD: Duration = Duration::from_secs(60);
 

@@ -13,7 +13,7 @@ use super::commands::{Command, Does, help};
 use super::refusal::{EntryError, Refusal};
 use super::show::View;
 use super::table::{Table, text as cell};
-use super::{Answer, Console, Role, SESSIONS, Shared, Visitor};
+use super::{Answer, Console, FOR_ADMINS, Role, SESSIONS, Shared, Visitor};
 use crate::clients::{ClientAddr, Connection};
 use crate::pgwire::{ColumnType, Header, Inbox, Replies, Severity, cstr, frontend};
 use crate::tls::Stream;
@@ -128,9 +128,13 @@ impl Console {
             asked_at: Mutex::new(now),
         });
         let mut visitors = shared.visitors.lock();
-        if visitors.len() >= SESSIONS {
+        let limit = match visit.role {
+            Role::Admin => SESSIONS,
+            Role::Stats => SESSIONS - FOR_ADMINS,
+        };
+        if visitors.len() >= limit {
             drop(visitors);
-            let error = EntryError::TooMany { limit: SESSIONS };
+            let error = EntryError::TooMany { limit };
             return Err((error, Box::new(visit)));
         }
         visitors.insert(visitor.id, visitor.clone());

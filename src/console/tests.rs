@@ -322,12 +322,16 @@ async fn a_wait_ends_by_a_cancel_request_a_stop_or_the_end_of_the_client() {
 async fn places_are_limited_and_given_up() {
     let made = made(config());
     let outside = Outside::default();
-    let enter = || made.console.enter(visit(Role::Stats, &outside).0);
-    let mut inside: Vec<_> = (0..SESSIONS).map(|_| enter().unwrap()).collect();
-    let (refused, _) = enter().unwrap_err();
+    let enter = |role| made.console.enter(visit(role, &outside).0);
+    let looking = SESSIONS - FOR_ADMINS;
+    let mut inside: Vec<_> = (0..looking).map(|_| enter(Role::Stats).unwrap()).collect();
+    let (refused, _) = enter(Role::Stats).unwrap_err();
+    assert_eq!(refused, EntryError::TooMany { limit: looking });
+    inside.extend((0..FOR_ADMINS).map(|_| enter(Role::Admin).unwrap()));
+    let (refused, _) = enter(Role::Admin).unwrap_err();
     assert_eq!(refused, EntryError::TooMany { limit: SESSIONS });
     inside.pop();
-    enter().unwrap();
+    enter(Role::Admin).unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -270,7 +270,11 @@ async fn admit(
             }
         })?;
     let entering = shared.cluster.entering(&pool);
-    let kind = enter(shared, &pool, parameters).await;
+    let kind = tokio::select! {
+        kind = enter(shared, &pool, parameters) => kind,
+        // What is lost is a login: its place in a queue, or a server, which is closed.
+        () = registration.ended() => Err(LoginError::Route(RouteError::Closed)),
+    };
     match &kind {
         Ok(_) => entering.succeeded(),
         Err(error) => {
@@ -292,7 +296,7 @@ async fn enter(
     pool: &PoolHandle,
     parameters: &StartupParameters,
 ) -> Result<Kind, LoginError> {
-    if replication::is_wanted(parameters) {
+    if replication::kind(parameters).is_some() {
         let room = pool.pool.outside().await.map_err(CheckoutFailure::from)?;
         let server = replication::connect(pool, parameters).await?;
         return Ok(Kind::Replication(Box::new(server), room));
@@ -326,16 +330,18 @@ fn info(identity: &Identity, client: &Newcomer) -> ClientInfo {
             .unwrap_or_default()
             .to_owned(),
         addr: client.address,
-        connection: connection(&client.stream),
+        connection: connection(client),
     }
 }
 
 /// What is known of a client's connection.
-pub(super) fn connection(stream: &Stream) -> Connection {
+pub(super) fn connection(client: &Newcomer) -> Connection {
+    let stream = &client.stream;
     Connection {
         local: stream.addresses().map(|(_, ours)| ours),
         tls: stream.tls_description(),
         process_id: stream.peer_process().and_then(|(_, process)| process),
+        replication: replication::kind(&client.parameters),
     }
 }
 

@@ -31,16 +31,14 @@ pub(super) struct Replication {
     pub(super) _room: Outside,
 }
 
-/// Whether the client asks for the replication protocol (PostgreSQL, `parse_bool` or the word `database`).
-pub(super) fn is_wanted(parameters: &StartupParameters) -> bool {
-    let value = parameters
-        .value("replication")
-        .unwrap_or_default()
-        .to_ascii_lowercase();
-    matches!(
-        value.as_str(),
-        "database" | "true" | "t" | "yes" | "y" | "on" | "1"
-    )
+/// What the client wants to replicate, if it asks for the replication protocol (PostgreSQL, `parse_bool` or the word `database`).
+pub(super) fn kind(parameters: &StartupParameters) -> Option<&'static str> {
+    let value = parameters.value("replication")?.to_ascii_lowercase();
+    match value.as_str() {
+        "database" => Some("logical"),
+        "true" | "t" | "yes" | "y" | "on" | "1" => Some("physical"),
+        _ => None,
+    }
 }
 
 /// Opens a server with the client's own startup parameters.

@@ -22,6 +22,7 @@ pub(super) fn enter(
         Ok(role) => role,
         Err(error) => return Err((error, client.stream)),
     };
+    let connection = connection(&client);
     let name = client.parameters.value("application_name");
     let registered = shared.controls.register(client.minor, None);
     let (process_id, secret) = (registered.key.process_id, registered.key.secret.clone());
@@ -30,7 +31,7 @@ pub(super) fn enter(
         role,
         application_name: name.unwrap_or_default().to_owned(),
         addr: client.address,
-        connection: connection(&client.stream),
+        connection,
         process_id,
         secret,
         stream: client.stream,

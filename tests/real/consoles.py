@@ -163,8 +163,13 @@ def check_pgbouncer_beside(world):
         assert [pools[0][name] for name in idle] == [pools[1][name] for name in idle], pools
         compare_while_running(world, sidecar, bouncer)
         # Errors are told in the same words.
-        for wrong in ("nonsense", "PAUSE nowhere", "RESUME", f"RESUME {DATABASE}", "ENABLE", "KILL_CLIENT 99999999"):
+        for wrong in ("nonsense", "SELECT 1", "SHOW", "SHOW pools; SHOW pools", "RESUME", f"RESUME {DATABASE}", "ENABLE", "DISABLE", "KILL_CLIENT 99999999",
+                      *(f"{command} nowhere" for command in ("PAUSE", "RESUME", "KILL", "RECONNECT", "WAIT_CLOSE", "DISABLE", "ENABLE"))):
             assert refused(sidecar, wrong) == refused(bouncer, wrong), wrong
+        # So is what psql prepares; and what is right is answered with the same tags.
+        script = f"PAUSE {DATABASE};\nPAUSE {DATABASE};\nRESUME {DATABASE};\nPAUSE;\nRESUME;\nRECONNECT;\nWAIT_CLOSE;\nRELOAD;\nSHOW VERSION \\gdesc\n"
+        said = [typed(pooler, script) for pooler in (sidecar, bouncer)]
+        assert said[0] == said[1] and "WAIT_CLOSE" in said[0] and "not supported" in said[0], said
     finally:
         bouncer.close()
 
@@ -225,6 +230,13 @@ def compare_while_running(world, sidecar, bouncer):
         for process in held:
             process.kill()
             process.wait(30)
+
+
+def typed(pooler, script):
+    """What psql says to a script."""
+    run = subprocess.run([postgres_bin("psql"), "-XAt", "-h", "127.0.0.1", "-p", str(pooler.port), "-U", USER, "-d", "pgbouncer"], input=script,
+                         capture_output=True, text=True, timeout=30, env=environment(PGPASSWORD=pooler.password, PGSSLMODE="disable"))
+    return run.stdout + run.stderr
 
 
 def refused(pooler, command):

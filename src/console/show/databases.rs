@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CONSOLE, View, is_in};
+use super::{CONSOLE, View};
 use crate::console::table::{Cell, Column, Table, int, text};
 use crate::pgwire::ColumnType::{Int4, Text};
 
@@ -53,8 +53,7 @@ pub(in crate::console) fn databases(view: &View<'_>) -> Table {
             database.servers += pool.status.live();
         }
     }
-    let clients = view.sessions().clients;
-    for client in clients.iter().filter(|client| is_in(client.state)) {
+    for client in &view.sessions().clients {
         if let Some(database) = databases.get_mut(&client.info.database) {
             database.clients += 1;
         }
@@ -134,8 +133,7 @@ pub(in crate::console) fn users(view: &View<'_>) -> Table {
     for pool in view.pools() {
         users.entry(pool.user).or_default().servers += pool.status.live();
     }
-    let clients = view.sessions().clients.into_iter();
-    for client in clients.filter(|client| is_in(client.state)) {
+    for client in view.sessions().clients {
         users.entry(client.info.user).or_default().clients += 1;
     }
     for visitor in view.visitors() {

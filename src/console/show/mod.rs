@@ -84,9 +84,10 @@ pub(super) fn by_database(shared: &Shared) -> ByDatabase {
     totals
 }
 
-/// A client that is being logged in has no part in a pool so far.
-fn is_in(state: ClientState) -> bool {
-    state != ClientState::Login
+/// Whether a client waits for a server. One that has proved who it is and is not in yet waits for the one of its session, or
+/// that its parameters are tried on.
+fn waits(state: ClientState) -> bool {
+    matches!(state, ClientState::Waiting | ClientState::Login)
 }
 
 /// How long ago something was; nothing if the clock was set back.

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{CONSOLE, View, is_in};
+use super::{CONSOLE, View};
 use crate::console::Setting;
 use crate::console::table::{Column, Table, int, text};
 use crate::pgwire::ColumnType::{self, Int4, Int8, Text};
+use crate::status::ClientState;
 
 /// What SHOW VERSION says, for people and for tools that look for a version of PgBouncer in it.
 const VERSION: &str = concat!(
@@ -33,12 +34,8 @@ pub(in crate::console) fn lists(view: &View<'_>) -> Table {
     let in_pools = pools.iter().map(|pool| &pool.user);
     let here = visitors.iter().map(|visitor| &visitor.user);
     let users: BTreeSet<&String> = in_pools.chain(here).collect();
-    let entering = sessions
-        .clients
-        .iter()
-        .filter(|client| !is_in(client.state));
-    let entering = entering.count();
-    let used = sessions.clients.len() - entering + visitors.len();
+    let clients = sessions.clients.iter();
+    let entering = clients.filter(|client| client.state == ClientState::Login);
     // Nothing is kept of a client or a server that has gone, no names are looked up ahead, and there are no peers.
     let lists = [
         ("databases", databases.len()),
@@ -47,8 +44,8 @@ pub(in crate::console) fn lists(view: &View<'_>) -> Table {
         ("pools", pools.len() + 1),
         ("peer_pools", 0),
         ("free_clients", 0),
-        ("used_clients", used),
-        ("login_clients", entering),
+        ("used_clients", sessions.clients.len() + visitors.len()),
+        ("login_clients", entering.count()),
         ("free_servers", 0),
         ("used_servers", sessions.servers.len()),
         ("dns_names", 0),

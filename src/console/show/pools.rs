@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::{CONSOLE, View, is_in};
+use super::{CONSOLE, View, waits};
 use crate::console::table::{Column, Table, int, microseconds, seconds, text};
 use crate::pgwire::ColumnType::{Int4, Text};
-use crate::status::{ClientState, PoolStatus};
+use crate::status::PoolStatus;
 
 /// One row.
 #[derive(Default)]
@@ -94,12 +94,13 @@ pub(in crate::console) fn pools(view: &View<'_>) -> Table {
 fn counts(view: &View<'_>) -> HashMap<(String, String), Counts> {
     let sessions = view.sessions();
     let mut counts: HashMap<_, Counts> = HashMap::new();
-    for client in sessions.clients.iter().filter(|client| is_in(client.state)) {
+    for client in &sessions.clients {
         let key = (client.info.database.clone(), client.info.user.clone());
         let of = counts.entry(key).or_default();
-        match client.state {
-            ClientState::Waiting => of.waiting += 1,
-            _ => of.active += 1,
+        // A replication connection has its server from its login on.
+        match waits(client.state) && !sessions.by_client.contains_key(&client.id) {
+            true => of.waiting += 1,
+            false => of.active += 1,
         }
     }
     for server in &sessions.servers {

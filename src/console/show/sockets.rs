@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use super::{CONSOLE, View, ago};
+use super::{CONSOLE, View, ago, waits};
 use crate::console::Visitor;
 use crate::console::table::{Column, Table, int, microseconds, seconds, text, time};
 use crate::pgwire::ColumnType::{Int4, Text};
@@ -14,6 +14,7 @@ struct Socket {
     kind: &'static str,
     user: String,
     database: String,
+    replication: &'static str,
     state: &'static str,
     address: (String, u16),
     local: (String, u16),
@@ -31,6 +32,9 @@ struct Socket {
     id: u64,
 }
 
+/// What does not replicate. The servers of those who do are in no pool.
+const NO_REPLICATION: &str = "none";
+
 /// Whether a socket moves something.
 const ACTIVE: [&str; 5] = ["active", "waiting", "tested", "being_canceled", "new"];
 
@@ -38,7 +42,7 @@ const COLUMNS: [Column<Socket>; 21] = [
     Column("type", Text, |s| text(s.kind)),
     Column("user", Text, |s| text(&s.user)),
     Column("database", Text, |s| text(&s.database)),
-    Column("replication", Text, |_| text("none")),
+    Column("replication", Text, |s| text(s.replication)),
     Column("state", Text, |s| text(s.state)),
     Column("addr", Text, |s| text(&s.address.0)),
     Column("port", Int4, |s| int(s.address.1)),
@@ -95,25 +99,27 @@ fn tcp(address: ClientAddr) -> Option<SocketAddr> {
 
 fn of_client(client: ClientSnapshot, sessions: &Sessions, port: u16) -> Socket {
     let holding = sessions.by_client.get(&client.id);
-    let state = match (client.state, holding) {
-        (ClientState::Login, None) => "login",
-        (ClientState::Waiting, _) => "waiting",
-        (_, Some(_)) => "active",
-        (_, None) => "idle",
+    // A replication connection has a server as long as it lasts, and no other state.
+    let waiting = holding.is_none() && waits(client.state);
+    let state = match holding {
+        _ if waiting => "waiting",
+        Some(_) => "active",
+        None => "idle",
     };
-    let asked = client.asked.map(|after| client.connected_at + after);
-    let pending = matches!(client.state, ClientState::Active | ClientState::Waiting);
+    let asked = client.connected_at + client.asked.unwrap_or_default();
+    let pending = client.state == ClientState::Active || waiting;
     let info = client.info;
     Socket {
         kind: "C",
         user: info.user,
         database: info.database,
+        replication: info.connection.replication.unwrap_or(NO_REPLICATION),
         state,
         address: written(tcp(info.addr), port),
         local: written(info.connection.local, port),
         connected: client.connected_at,
-        requested: asked.unwrap_or(client.connected_at),
-        wait: asked.filter(|_| pending).map(ago).unwrap_or_default(),
+        requested: asked,
+        wait: if pending { ago(asked) } else { Duration::ZERO },
         close_needed: false,
         pointer: client_pointer(client.id),
         link: holding.map_or(String::new(), |held| server_pointer(held.server)),
@@ -131,6 +137,7 @@ fn of_visitor(visitor: &Visitor, port: u16) -> Socket {
         kind: "C",
         user: visitor.user.clone(),
         database: CONSOLE.to_owned(),
+        replication: NO_REPLICATION,
         state: "active",
         address: written(tcp(visitor.addr), port),
         local: written(connection.local, port),
@@ -172,6 +179,7 @@ fn of_server(server: PoolServer, sessions: &Sessions) -> Socket {
         kind: "S",
         user,
         database,
+        replication: NO_REPLICATION,
         state,
         address: written(server.address, port),
         local: written(server.local_address, port),
@@ -206,9 +214,7 @@ fn server_rows(sessions: &Sessions) -> Vec<Socket> {
 }
 
 pub(in crate::console) fn clients(view: &View<'_>) -> Table {
-    let mut rows = client_rows(view, &view.sessions());
-    rows.retain(|row| row.state != "login");
-    Table::of(&COLUMNS, rows)
+    Table::of(&COLUMNS, client_rows(view, &view.sessions()))
 }
 
 pub(in crate::console) fn servers(view: &View<'_>) -> Table {
@@ -242,7 +248,6 @@ fn every(view: &View<'_>, chosen: impl Fn(&Socket) -> bool) -> Table {
 fn prefixed(mut socket: Socket) -> Socket {
     socket.state = match (socket.kind, socket.state) {
         ("C", "waiting") => "cl_waiting",
-        ("C", "login") => "cl_login",
         ("C", _) => "cl_active",
         (_, "active") => "sv_active",
         (_, "tested") => "sv_tested",

@@ -1,6 +1,7 @@
 //! The console: what it shows, who may do what there, and what its commands do to clients under load.
 
 mod checked;
+mod holders;
 mod load;
 mod orders;
 mod pauses;
@@ -8,6 +9,7 @@ mod roles;
 mod shown;
 mod shutdown;
 mod tools;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -43,6 +45,12 @@ impl Guarded {
 
     async fn start_with(settings: &[(&str, &str)]) -> Self {
         let database = Postgres::shared().await.database().await;
+        let upstream = database.url.clone();
+        Self::start_on(database, &upstream, settings).await
+    }
+
+    /// With this between the sidecar and its database.
+    async fn start_on(database: Database, upstream: &str, settings: &[(&str, &str)]) -> Self {
         let users = std::env::temp_dir().join(format!("{}-console-users.txt", database.name));
         let lines = ["postgres", "admin", "stats", "other"]
             .map(|user| format!("\"{user}\" \"{user}'s password\"\n"));
@@ -55,9 +63,7 @@ impl Guarded {
         ];
         environment.extend(settings);
         // The server trusts everybody: the password is for those who connect to the sidecar.
-        let upstream = database
-            .url
-            .replacen("postgres@", "postgres:postgres%27s%20password@", 1);
+        let upstream = upstream.replacen("postgres@", "postgres:postgres%27s%20password@", 1);
         let sidecar = Sidecar::start_with(&database, &upstream, &[], &environment).await;
         Self {
             sidecar,

@@ -89,7 +89,7 @@ async fn a_pause_says_what_it_waited_for_in_vain_and_can_be_cancelled() {
     // With time enough, its own client can end the wait.
     let guarded = Guarded::start().await;
     let admin = guarded.admin().await;
-    let client = guarded.in_transaction().await;
+    let _client = guarded.in_transaction().await;
     let cancel = admin.cancel_token();
     let other = guarded.admin().await;
     let paused = tokio::spawn(async move { refused(&admin, "PAUSE").await });

@@ -1,8 +1,8 @@
 //! What is shown: the columns and types that PgBouncer's tools rely on, and values that are true.
 
-use super::{Guarded, LIMIT, done, refused, row};
+use super::{Guarded, done, refused, row};
 use crate::support::raw::{self, Message, Raw, tags};
-use crate::support::{Postgres, Sidecar, eventually};
+use crate::support::{Postgres, Sidecar};
 
 const INT4: u32 = 23;
 const INT8: u32 = 20;
@@ -231,83 +231,6 @@ async fn commands_are_read_as_pgbouncer_reads_them() {
         assert_eq!(console.next().await.expect("an error").code(), "08P01");
         assert!(console.drain().await, "the connection ends");
     }
-}
-
-#[tokio::test]
-async fn who_has_which_server_is_shown_as_it_is() {
-    let guarded = Guarded::start().await;
-    let console = guarded.console("stats").await;
-    let mut config = guarded.sidecar.client_config();
-    let client = super::connect(config.application_name("holder")).await;
-    let _idle = guarded.sidecar.connect().await;
-    client
-        .batch_execute("BEGIN; LISTEN nothing")
-        .await
-        .expect("BEGIN");
-    let pid: i32 = client
-        .query_one("SELECT pg_backend_pid()", &[])
-        .await
-        .expect("a pid")
-        .get(0);
-
-    let servers = done(&console, "SHOW SERVERS").await;
-    let server = row(&servers, "remote_pid", &pid.to_string()).clone();
-    assert_eq!(
-        (
-            server["state"].as_str(),
-            server["application_name"].as_str()
-        ),
-        ("active", "holder")
-    );
-    let clients = done(&console, "SHOW CLIENTS").await;
-    let holder = row(&clients, "application_name", "holder").clone();
-    assert_eq!(holder["state"], "active");
-    assert_eq!(
-        (&holder["link"], &server["link"]),
-        (&server["ptr"], &holder["ptr"])
-    );
-    let idle = clients
-        .iter()
-        .find(|row| row["database"] == guarded.database.name && row["link"].is_empty());
-    assert_eq!(idle.expect("the idle client")["state"], "idle");
-    let holders = done(&console, "SHOW HOLDERS").await;
-    assert_eq!(holders.len(), 1);
-    assert_eq!(
-        (&holders[0]["id"], &holders[0]["server_pid"]),
-        (&holder["id"], &server["remote_pid"])
-    );
-    assert_eq!(holders[0]["state"], "idle in transaction");
-
-    client.batch_execute("COMMIT").await.expect("COMMIT");
-    eventually(LIMIT, || async {
-        let pins = done(&console, "SHOW PINS").await;
-        pins.len() == 1 && pins[0]["reason"] == "listen" && pins[0]["id"] == holder["id"]
-    })
-    .await;
-    let holders = done(&console, "SHOW HOLDERS").await;
-    assert_eq!(holders[0]["pinned_by"], "listen");
-    client.batch_execute("UNLISTEN *").await.expect("UNLISTEN");
-    eventually(LIMIT, || async {
-        done(&console, "SHOW HOLDERS").await.is_empty()
-    })
-    .await;
-    let pools = done(&console, "SHOW POOLS").await;
-    let pool = row(&pools, "database", &guarded.database.name);
-    let state = [
-        "cl_active",
-        "cl_waiting",
-        "sv_active",
-        "sv_idle",
-        "sv_tested",
-        "sv_login",
-    ]
-    .map(|name| pool[name].as_str());
-    assert_eq!(state, ["2", "0", "0", "1", "0", "0"]);
-    drop(client);
-    eventually(LIMIT, || async {
-        done(&console, "SHOW CLIENTS").await.len() == 2
-    })
-    .await;
 }
 
 #[tokio::test]
