@@ -1,11 +1,20 @@
 //! The command line, nothing else: what may be written, and what it means as settings.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Argument, Sources};
+mod init;
+mod migrate;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use settings::duration;
+
+pub use init::InitArgs;
+pub use migrate::{MigrateArgs, MigrateCommand};
+pub use settings::{Assignment, SettingsArgs};
 
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +71,12 @@ pub enum Command {
     /// Ask a running poolwatch whether it is alive, for a container's health check
     #[command(after_help = HEALTH_EXAMPLE)]
     Health(HealthArgs),
+    /// Make the application's role, database and schema where they are absent, and say what was done
+    #[command(after_help = INIT_EXAMPLE)]
+    Init(InitArgs),
+    /// Run, undo and look at migrations, one run at a time across all machines
+    #[command(after_help = MIGRATE_EXAMPLE)]
+    Migrate(MigrateArgs),
     /// Print a connection URL in every other form, its password masked
     #[command(after_help = URI_EXAMPLE)]
     Uri(UriArgs),
@@ -84,6 +99,26 @@ POOLWATCH_UPSTREAM__URL, or in a file that POOLWATCH_UPSTREAM__URL_FILE names.";
 const HEALTH_EXAMPLE: &str = "\
 Example:
   poolwatch health --http 127.0.0.1:9432 || echo not alive";
+
+const INIT_EXAMPLE: &str = "\
+Example:
+  POSTGRES_PASSWORD=secret poolwatch init --upstream-url postgresql://postgres@127.0.0.1 --user app --database app
+  poolwatch init --dry-run --json --vector optional
+  poolwatch init --print-sql --vector off
+
+Role, password and database are taken from the first of these that has them, each by itself: --user and --database;
+poolwatch-user, -password, -db, then letta-user, -password, -db in /run/secrets and /var/run/secrets; POSTGRES_USER,
+POSTGRES_PASSWORD, POSTGRES_DB (or the file that NAME_FILE names); upstream.url; \"letta\". docs/init.md has the whole.
+It connects as init.url says, a superuser or a role with CREATEROLE and CREATEDB, else as upstream.url does.";
+
+const MIGRATE_EXAMPLE: &str = "\
+Example:
+  poolwatch migrate up --upstream-url postgresql://app@127.0.0.1/app --source migrations
+  poolwatch migrate status --json
+  poolwatch migrate run -- alembic upgrade head
+
+It connects as migrate.url says, else as upstream.url does: straight to PostgreSQL, not through a pooler.
+docs/migrate.md has the whole.";
 
 const URI_EXAMPLE: &str = "\
 Example:
@@ -126,223 +161,4 @@ pub struct UriArgs {
     /// The URL or key=value string; - reads it from the standard input, where other users cannot see it
     #[arg(value_name = "URL")]
     pub url: String,
-}
-
-/// The settings that can be given on the command line.
-#[derive(Debug, Args, Default)]
-pub struct SettingsArgs {
-    /// A settings file (TOML); a later one wins over an earlier one
-    #[arg(long, value_name = "FILE")]
-    pub config: Vec<PathBuf>,
-    /// The PostgreSQL server behind the pool (upstream.url)
-    #[arg(long, value_name = "URL")]
-    pub upstream_url: Option<String>,
-    /// Where applications connect (listen.address)
-    #[arg(long, value_name = "HOST:PORT")]
-    pub listen: Option<String>,
-    /// Where metrics and health are answered (http.address)
-    #[arg(long, value_name = "HOST:PORT")]
-    pub http: Option<String>,
-    /// How many idle connections are kept (pool.size)
-    #[arg(long, value_name = "N")]
-    pub pool_size: Option<String>,
-    /// How many connections there may be beyond that (pool.max_overflow)
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    pub max_overflow: Option<String>,
-    /// transaction or session (pool.mode)
-    #[arg(long, value_name = "MODE")]
-    pub pool_mode: Option<String>,
-    /// Any setting; docs/settings.md lists them
-    #[arg(long, value_name = "SECTION.KEY=VALUE", value_parser = assignment)]
-    pub set: Vec<Assignment>,
-}
-
-impl SettingsArgs {
-    /// Where to read the settings from: the process's environment, these files and these values.
-    pub fn sources(&self) -> Sources {
-        Sources::of_process(self.config.clone(), self.arguments())
-    }
-
-    /// The values, flags of their own winning over `--set`.
-    pub fn arguments(&self) -> Vec<Argument> {
-        let flags = [
-            ("--upstream-url", "upstream.url", &self.upstream_url),
-            ("--listen", "listen.address", &self.listen),
-            ("--http", "http.address", &self.http),
-            ("--pool-size", "pool.size", &self.pool_size),
-            ("--max-overflow", "pool.max_overflow", &self.max_overflow),
-            ("--pool-mode", "pool.mode", &self.pool_mode),
-        ];
-        let set = self.set.iter().map(|Assignment { key, value }| Argument {
-            flag: format!("--set {key}"),
-            key: key.clone(),
-            value: value.clone(),
-        });
-        let own = flags.into_iter().filter_map(|(flag, key, value)| {
-            Some(Argument {
-                flag: flag.to_owned(),
-                key: key.to_owned(),
-                value: value.clone()?,
-            })
-        });
-        set.chain(own).collect()
-    }
-}
-
-/// `section.key=value`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Assignment {
-    key: String,
-    value: String,
-}
-
-fn assignment(text: &str) -> Result<Assignment, &'static str> {
-    match text.split_once('=') {
-        Some((key, value)) if key.contains('.') => Ok(Assignment {
-            key: key.trim().to_owned(),
-            value: value.to_owned(),
-        }),
-        _ => Err("write section.key=value, such as pool.size=10"),
-    }
-}
-
-fn duration(text: &str) -> Result<Duration, &'static str> {
-    humantime::parse_duration(text)
-        .map_err(|_| "write a number with its unit, such as 500ms, 20s or 5m")
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    fn parse(arguments: &[&str]) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(std::iter::once("poolwatch").chain(arguments.iter().copied()))
-    }
-
-    fn serve(arguments: &[&str]) -> SettingsArgs {
-        let all: Vec<_> = std::iter::once("serve")
-            .chain(arguments.iter().copied())
-            .collect();
-        match parse(&all).unwrap().command {
-            Command::Serve(settings) => settings,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Every command, those within `config` too.
-    fn commands(command: &clap::Command) -> Vec<clap::Command> {
-        command
-            .get_subcommands()
-            .filter(|command| command.get_name() != "help")
-            .flat_map(|command| std::iter::once(command.clone()).chain(commands(command)))
-            .collect()
-    }
-
-    #[test]
-    fn the_definition_is_sound() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn each_help_shows_an_example_that_parses() {
-        let all = commands(&Cli::command());
-        assert!(all.len() >= 7);
-        for mut command in all {
-            let help = command.render_long_help().to_string();
-            let (_, examples) = help
-                .split_once("Example:\n")
-                .unwrap_or_else(|| panic!("{help}"));
-            let lines = examples
-                .lines()
-                .take_while(|line| line.starts_with("  "))
-                .filter_map(|line| line.split_once("poolwatch "));
-            for (_, arguments) in lines {
-                let arguments = arguments.split(" ||").next().unwrap().replace('\'', "");
-                let words: Vec<_> = arguments.split_whitespace().collect();
-                parse(&words).unwrap_or_else(|error| panic!("{arguments}: {error}"));
-            }
-        }
-    }
-
-    #[test]
-    fn the_help_tells_the_exit_codes() {
-        let help = Cli::command().render_help().to_string();
-        assert!(help.contains("2  wrong usage or configuration"), "{help}");
-    }
-
-    #[test]
-    fn wrong_usage_ends_with_2_and_help_with_0() {
-        for arguments in [
-            &["sevre"][..],
-            &["serve", "--set", "pool.size"],
-            &["serve", "--set", "size=1"],
-            &["demo", "--duration", "20"],
-            &["uri"],
-            &["config"],
-        ] {
-            assert_eq!(
-                parse(arguments).unwrap_err().exit_code(),
-                2,
-                "{arguments:?}"
-            );
-        }
-        assert_eq!(parse(&["serve", "--help"]).unwrap_err().exit_code(), 0);
-        assert_eq!(parse(&["--version"]).unwrap_err().exit_code(), 0);
-    }
-
-    #[test]
-    fn flags_become_settings_and_win_over_set() {
-        let arguments = serve(&[
-            "--max-overflow",
-            "-1",
-            "--set",
-            "pool.size=3",
-            "--pool-size",
-            "4",
-            "--set",
-            "upstream.url=host=h dbname=d",
-        ])
-        .arguments();
-        let shown: Vec<_> = arguments
-            .iter()
-            .map(|argument| {
-                let Argument { flag, key, value } = argument;
-                format!("{flag} | {key} | {value}")
-            })
-            .collect();
-        assert_eq!(
-            shown,
-            [
-                "--set pool.size | pool.size | 3",
-                "--set upstream.url | upstream.url | host=h dbname=d",
-                "--pool-size | pool.size | 4",
-                "--max-overflow | pool.max_overflow | -1",
-            ]
-        );
-    }
-
-    #[test]
-    fn every_flag_sets_a_key_that_exists() {
-        let settings = SettingsArgs {
-            config: Vec::new(),
-            upstream_url: Some(String::new()),
-            listen: Some(String::new()),
-            http: Some(String::new()),
-            pool_size: Some(String::new()),
-            max_overflow: Some(String::new()),
-            pool_mode: Some(String::new()),
-            set: Vec::new(),
-        };
-        let arguments = settings.arguments();
-        assert_eq!(arguments.len(), 6);
-        for argument in arguments {
-            assert!(
-                crate::config::Row::find(&argument.key).is_some(),
-                "{}",
-                argument.key
-            );
-        }
-    }
 }

@@ -14,6 +14,14 @@ use crate::pool::{self, CheckoutError, ConfigError, Observer, Pool, Status};
 use crate::secret::Secret;
 use crate::tls::ClientTls;
 
+mod lock;
+mod session;
+mod trouble;
+
+pub use lock::{Holder, LOCK, LockError};
+pub use session::Session;
+pub use trouble::{Trouble, said};
+
 /// Connections of the control pool: one for what runs on a timer, one for whoever asks meanwhile.
 pub const SIZE: u32 = 2;
 

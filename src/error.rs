@@ -142,3 +142,9 @@ pub fn chain<E: std::error::Error + ?Sized>(error: &E) -> String {
     }
     text
 }
+
+/// Several errors, each on a line of its own.
+pub fn lines<T: std::fmt::Display>(all: &[T]) -> String {
+    let all: Vec<_> = all.iter().map(ToString::to_string).collect();
+    all.join("\n")
+}

@@ -28,6 +28,7 @@ pub mod error;
 pub mod http;
 pub mod md5;
 pub mod metrics;
+pub mod migrate;
 pub mod ops;
 pub mod pgwire;
 pub mod pool;

@@ -32,6 +32,11 @@ fn run(command: Command) -> anyhow::Result<Exit> {
             Ok(Exit::Fine)
         }
         Command::Health(arguments) => ops::health::run(&arguments, &mut stderr()),
+        Command::Init(arguments) => {
+            let sources = arguments.sources();
+            ops::init::run(&arguments, &sources, &mut stdout(), &mut stderr())
+        }
+        Command::Migrate(arguments) => ops::migrate::run(&arguments, &mut stdout(), &mut stderr()),
         Command::Uri(arguments) => {
             ops::uri::run(&arguments, &mut stdin(), &mut stdout(), &mut stderr())
         }

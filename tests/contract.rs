@@ -17,8 +17,8 @@ use poolwatch::clients::{ClientAddr, ClientInfo, Clients};
 use poolwatch::error::Class;
 use poolwatch::http::{HttpState, Readiness, serve};
 use poolwatch::metrics::{
-    AuthFailure, ClientState, Kind, Limit, LoginOutcome, Metrics, Phase, PinReason, PoolLabels,
-    PoolMetrics, StatementMessage, families,
+    AuthFailure, Blocker, ClientState, Kind, Limit, LoginOutcome, Metrics, MigrationRun,
+    MigrationTool, Phase, PinReason, PoolLabels, PoolMetrics, StatementMessage, families,
 };
 use poolwatch::ops::http_client::get;
 use poolwatch::pool::{self, CloseReason, Observer as _, Outcome, PoolEvent, PrePing};
@@ -162,6 +162,20 @@ fn record_everything(product: &Product, pool: &Arc<PoolMetrics>) {
             .for_each(|class| proxy.error(class, sqlstate));
     }
     product.metrics.upstream("db", 5433).probed(true);
+    look_at_migrations(product);
+}
+
+/// Versions are texts out of a table, so they are as hostile as can be.
+fn look_at_migrations(product: &Product) {
+    let migrations = product.metrics.migrations();
+    for tool in MigrationTool::ALL {
+        migrations.stands(tool, &["20260101".to_owned(), HOSTILE.to_owned()], Some(3));
+        let blockers = [1; Blocker::COUNT];
+        let took = Duration::from_secs(4);
+        migrations.running(tool, Some(MigrationRun { took, blockers }));
+    }
+    let collector = product.metrics.collector("migrations");
+    collector.collected(Duration::from_millis(5), true);
 }
 
 #[tokio::test]
@@ -169,6 +183,7 @@ async fn page_code_and_scrape_name_the_same_metrics() {
     let product = Product::start().await;
     let _pool = product.pool("app@db:5433/orders");
     product.metrics.upstream("db", 5433);
+    look_at_migrations(&product);
     let scrape = product.scrape().await;
     let process = |contract: &Contract, keep: bool| -> Contract {
         let mut part = contract.clone();
@@ -225,6 +240,7 @@ async fn every_series_is_there_from_the_start_and_traffic_adds_none() {
     let product = Product::start().await;
     let pool = product.pool("app@db:5433/orders");
     product.metrics.upstream("db", 5433);
+    look_at_migrations(&product);
     let before = product.scrape().await;
     record_everything(&product, &pool);
     let after = product.scrape().await;
@@ -564,4 +580,37 @@ fn histograms_have_the_bounds_the_page_gives() {
             ),
         }
     }
+}
+
+/// A table that is not what it seems cannot fill a scrape, nor bring a series twice.
+#[tokio::test]
+async fn versions_are_bounded_in_number_and_length() {
+    let product = Product::start().await;
+    let long: Vec<String> = (0..40).map(|n| format!("{}{n}", "x".repeat(100))).collect();
+    let many: Vec<String> = (0..40).map(|n| format!("v{n:02}")).collect();
+    let migrations = product.metrics.migrations();
+    migrations.stands(MigrationTool::Alembic, &long, None);
+    migrations.stands(MigrationTool::Sqlx, &many, None);
+    let scrape = product.scrape().await;
+    let of_tool = |name: &str, tool: &str| -> Vec<(String, f64)> {
+        let samples = scrape.samples.iter().filter(|s| s.series.name == name);
+        let samples = samples.filter(|s| s.series.labels["tool"] == tool);
+        samples
+            .map(|s| {
+                (
+                    s.series.labels.get("version").cloned().unwrap_or_default(),
+                    s.value,
+                )
+            })
+            .collect()
+    };
+    let alembic = of_tool("poolwatch_migration_info", "alembic");
+    assert_eq!(alembic, [("x".repeat(64), 1.0)]);
+    assert_eq!(of_tool("poolwatch_migration_info", "sqlx").len(), 16);
+    for tool in ["alembic", "sqlx"] {
+        let heads = of_tool("poolwatch_migration_heads", tool);
+        assert_eq!(heads, [(String::new(), 40.0)]);
+    }
+    // Nobody knows of scripts.
+    assert_eq!(of_tool("poolwatch_migrations_pending", "sqlx"), []);
 }

@@ -44,6 +44,7 @@ const TABLE: &[(u8, &str, &[&str])] = &[
         ],
     ),
     (4, "query", &["sql", "metrics", "error", "tasks"]),
+    (4, "migrate", &["control", "metrics", "error"]),
     (4, "clients", &["metrics", "error"]),
     (
         4,
@@ -102,6 +103,7 @@ const TABLE: &[(u8, &str, &[&str])] = &[
             "metrics",
             "auth",
             "query",
+            "migrate",
             "clients",
             "cluster",
             "status",

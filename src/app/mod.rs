@@ -27,6 +27,7 @@ use crate::tasks::Tasks;
 use crate::tls::ServerTls;
 
 mod asks;
+mod migrations;
 mod parts;
 mod probe;
 mod threads;
@@ -35,6 +36,7 @@ pub use crate::console::{Ask, Shutdown};
 pub use asks::Asked;
 use asks::{Asking, Asks};
 pub use parts::StartError;
+pub(crate) use parts::operating_system_user;
 use threads::Threads;
 
 /// After the pools are closed, how long cancelled queries may take to end before their clients are cut off.
@@ -145,6 +147,7 @@ impl App {
         app.open_console(&console, status.clone(), asking);
         app.serve_http(http_listener, metrics.clone(), status)?;
         app.probe(&metrics, upstream_latch);
+        app.watch_migrations(&metrics);
         app.enforce_limits();
         app.accept(listeners);
         Ok(app)
@@ -254,6 +257,18 @@ impl App {
             "probe",
             probe.run(self.background.stopping()),
         );
+    }
+
+    fn watch_migrations(&self, metrics: &Metrics) {
+        let settings = self.settings.lock().clone();
+        let watched = migrations::Migrations::new(self.control.clone(), metrics, &settings);
+        if let Some(migrations) = watched {
+            self.background.spawn_on(
+                &self.control_path.first(),
+                "migrations",
+                migrations.run(self.background.stopping()),
+            );
+        }
     }
 
     fn enforce_limits(&self) {

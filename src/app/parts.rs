@@ -93,18 +93,13 @@ pub(super) fn upstream(settings: &Settings) -> Result<Target, StartError> {
         .url
         .as_ref()
         .ok_or(StartError::NoUpstream)?;
-    let files = TlsFiles {
-        root: dsn.ssl_root_cert.clone(),
-        certificate: dsn.ssl_cert.clone(),
-        key: dsn.ssl_key.clone(),
-    };
     let user = dsn.user.clone().unwrap_or_else(operating_system_user);
     Ok(Target {
         hosts: dsn.hosts.clone(),
         database: dsn.database.clone().unwrap_or_else(|| user.clone()),
         user,
         credentials: Credentials::password(dsn.password.clone()),
-        tls: ClientTls::new(dsn.ssl_mode, &files)?,
+        tls: ClientTls::new(dsn.ssl_mode, &TlsFiles::from(dsn))?,
         connect_timeout: settings.upstream.connect_limit(),
         startup: startup(dsn),
         protocol: Protocol::default(),
@@ -117,7 +112,7 @@ fn password(settings: &Settings) -> Option<Secret> {
 }
 
 /// libpq's default for a URL without a user.
-fn operating_system_user() -> String {
+pub(crate) fn operating_system_user() -> String {
     let user = nix::unistd::User::from_uid(nix::unistd::geteuid())
         .ok()
         .flatten();

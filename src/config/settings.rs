@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::value::{
-    Addresses, AuthMethod, LogFormat, LogLevel, Names, PoolMode, ResetOnReturn, ServerReset,
-    TlsVersion,
+    Addresses, AuthMethod, DropPublic, LogFormat, LogLevel, Names, PoolMode, ResetOnReturn,
+    ServerReset, TlsVersion, VectorMode,
 };
 use crate::dsn::{Dsn, Host, HostPort};
 
@@ -32,6 +32,10 @@ pub struct Settings {
     pub shutdown: Shutdown,
     /// What is logged.
     pub log: Log,
+    /// What `poolwatch init` makes.
+    pub init: Init,
+    /// How `poolwatch migrate` goes about it.
+    pub migrate: Migrate,
 }
 
 /// `upstream.*`
@@ -288,4 +292,39 @@ impl Default for Shutdown {
 pub struct Log {
     pub format: LogFormat,
     pub level: LogLevel,
+}
+
+/// `init.*`
+#[derive(Debug, Clone, PartialEq, Default)]
+#[expect(missing_docs, reason = "ROWS has the meaning of every key, once")]
+pub struct Init {
+    pub url: Option<Dsn>,
+    pub vector: VectorMode,
+    pub drop_public: DropPublic,
+    pub sidecar: bool,
+}
+
+/// `migrate.*`
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "ROWS has the meaning of every key, once")]
+pub struct Migrate {
+    pub url: Option<Dsn>,
+    pub source: Option<PathBuf>,
+    pub alembic_source: Option<PathBuf>,
+    pub watch: Option<Duration>,
+    pub lock_timeout: Duration,
+    pub statement_timeout: Option<Duration>,
+}
+
+impl Default for Migrate {
+    fn default() -> Self {
+        Self {
+            url: None,
+            source: None,
+            alembic_source: None,
+            watch: Some(Duration::from_secs(30)),
+            lock_timeout: Duration::from_secs(10),
+            statement_timeout: None,
+        }
+    }
 }

@@ -377,6 +377,32 @@ words! {
 }
 
 words! {
+    /// Whether the database gets pgvector.
+    VectorMode {
+        /// It must: a server without it is an error.
+        #[default]
+        Required = "required",
+        /// Where the server has it.
+        Optional = "optional",
+        /// Not.
+        Off = "off",
+    }
+}
+
+words! {
+    /// What becomes of the schema `public`.
+    DropPublic {
+        /// It is removed if it holds nothing; else that is an error.
+        #[default]
+        Empty = "empty",
+        /// It is removed with all that it holds.
+        Cascade = "cascade",
+        /// It stays.
+        Keep = "keep",
+    }
+}
+
+words! {
     /// The oldest version of TLS that is spoken.
     TlsVersion {
         /// TLS 1.2.

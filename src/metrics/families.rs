@@ -8,6 +8,8 @@ use super::family::Family;
 /// `user@host:port/database`, or `control` for what poolwatch itself asks of PostgreSQL.
 const POOL: &str = "db_client_connection_pool_name";
 const BY_POOL: &[&str] = &[POOL];
+const BY_TOOL: &[&str] = &["tool"];
+const BY_COLLECTOR: &[&str] = &["collector"];
 
 /// Connections of a pool by state.
 pub const CONNECTION_COUNT: Family = Family::gauge(
@@ -261,6 +263,60 @@ pub const UPSTREAM_PROBED: Family = Family::gauge(
     "When the last probe of the PostgreSQL host ended, as Unix time; 0 before the first.",
     &["server_address", "server_port"],
 );
+/// Where a tool's migrations stand.
+pub const MIGRATION_INFO: Family = Family::gauge(
+    "poolwatch_migration_info",
+    "Always 1; the labels say at which version each tool of migrations has the database, one series a head.",
+    &["tool", "version"],
+);
+/// How many versions that are.
+pub const MIGRATION_HEADS: Family = Family::gauge(
+    "poolwatch_migration_heads",
+    "Versions at which the database stands at once: 0 where the tool was never used, more than 1 for branches of Alembic's.",
+    BY_TOOL,
+);
+/// What was not run.
+pub const MIGRATIONS_PENDING: Family = Family::gauge(
+    "poolwatch_migrations_pending",
+    "Scripts of the tool's directory that the database has not seen; only where that directory is set.",
+    BY_TOOL,
+);
+/// Whether a run is under way.
+pub const MIGRATION_RUNNING: Family = Family::gauge(
+    "poolwatch_migration_running",
+    "1 while a run of the tool is under way.",
+    BY_TOOL,
+);
+/// For how long it is.
+pub const MIGRATION_RUN_TIME: Family = Family::gauge(
+    "poolwatch_migration_run_seconds",
+    "For how long the run that is under way has been, at most; 0 when there is none.",
+    BY_TOOL,
+);
+/// Whom it waits for.
+pub const MIGRATION_BLOCKERS: Family = Family::gauge(
+    "poolwatch_migration_blockers",
+    "Sessions whose locks the run that is under way waits for, by what they do; the log names them.",
+    &["tool", "blocker"],
+);
+/// How long a collection took.
+pub const COLLECTOR_DURATION: Family = Family::gauge(
+    "poolwatch_collector_duration_seconds",
+    "How long the collector's last look at PostgreSQL took.",
+    BY_COLLECTOR,
+);
+/// Whether it succeeded.
+pub const COLLECTOR_SUCCESS: Family = Family::gauge(
+    "poolwatch_collector_success",
+    "1 when the collector's last look succeeded, 0 when it failed or none has ended yet.",
+    BY_COLLECTOR,
+);
+/// When one succeeded last.
+pub const COLLECTOR_LAST_SUCCESS: Family = Family::gauge(
+    "poolwatch_collector_last_success_timestamp_seconds",
+    "When the collector last succeeded, as Unix time; 0 before the first. Its figures are as old.",
+    BY_COLLECTOR,
+);
 /// The running version.
 pub const BUILD_INFO: Family = Family::gauge(
     "poolwatch_build_info",
@@ -269,7 +325,7 @@ pub const BUILD_INFO: Family = Family::gauge(
 );
 
 /// All of them. `process_*` come from the library and are not declared here.
-pub const ALL: [&Family; 41] = [
+pub const ALL: [&Family; 50] = [
     &CONNECTION_COUNT,
     &CONNECTION_MAX,
     &CONNECTION_IDLE_MAX,
@@ -310,5 +366,14 @@ pub const ALL: [&Family; 41] = [
     &LIMIT_REJECTIONS,
     &UPSTREAM_UP,
     &UPSTREAM_PROBED,
+    &MIGRATION_INFO,
+    &MIGRATION_HEADS,
+    &MIGRATIONS_PENDING,
+    &MIGRATION_RUNNING,
+    &MIGRATION_RUN_TIME,
+    &MIGRATION_BLOCKERS,
+    &COLLECTOR_DURATION,
+    &COLLECTOR_SUCCESS,
+    &COLLECTOR_LAST_SUCCESS,
     &BUILD_INFO,
 ];

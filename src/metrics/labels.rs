@@ -178,6 +178,30 @@ label_enum! {
     }
 }
 
+label_enum! {
+    /// Whose migrations; the label `tool` of `poolwatch_migration_*`.
+    MigrationTool {
+        /// sqlx's migrator, of which `poolwatch migrate` is one.
+        Sqlx => "sqlx",
+        /// Alembic.
+        Alembic => "alembic",
+    }
+}
+
+label_enum! {
+    /// Whose locks a migration waits for; the label `blocker` of `poolwatch_migration_blockers`.
+    Blocker {
+        /// A session that runs a statement.
+        Active => "active",
+        /// A session that has a transaction open and asks nothing.
+        IdleInTransaction => "idle_in_transaction",
+        /// An autovacuum worker.
+        Autovacuum => "autovacuum",
+        /// Another, a prepared transaction, or one that poolwatch may not look at.
+        Other => "other",
+    }
+}
+
 /// The value of `server_port`: empty for PostgreSQL's own port, as OpenTelemetry's `server.port` is then left out. One
 /// rule for all metrics that have the label, so that they can be joined on it.
 pub(super) fn server_port(port: u16) -> String {

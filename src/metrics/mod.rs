@@ -15,6 +15,7 @@ mod count;
 pub mod families;
 mod family;
 mod labels;
+mod migrations;
 mod pool;
 mod proxy;
 mod registry;
@@ -24,8 +25,10 @@ mod upstream;
 
 pub use family::{Family, Kind};
 pub use labels::{
-    AuthFailure, ClientState, Limit, LoginOutcome, Phase, PinReason, StatementMessage,
+    AuthFailure, Blocker, ClientState, Limit, LoginOutcome, MigrationTool, Phase, PinReason,
+    StatementMessage,
 };
+pub use migrations::{CollectorMetrics, MigrationMetrics, MigrationRun};
 pub use pool::{PinGuard, PoolLabels, PoolMetrics, PoolTotals};
 pub use proxy::ProxyMetrics;
 pub use registry::{EncodeError, Metrics};

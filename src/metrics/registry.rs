@@ -10,6 +10,7 @@ use prometheus::{Registry, TextEncoder};
 
 use super::families as f;
 use super::labels::ClientState;
+use super::migrations::{CollectorMetrics, MigrationMetrics};
 use super::pool::{PoolLabels, PoolMetrics};
 use super::proxy::ProxyMetrics;
 use super::scrape::Scrape;
@@ -83,6 +84,22 @@ impl Metrics {
         upstream
     }
 
+    /// The figures of the watched database's migrations. There are none before the first call.
+    pub fn migrations(&self) -> Arc<MigrationMetrics> {
+        Arc::clone(self.parts.migrations.lock().get_or_insert_default())
+    }
+
+    /// The figures of a collector; those already there when it is known.
+    pub fn collector(&self, name: &'static str) -> Arc<CollectorMetrics> {
+        let mut collectors = self.parts.collectors.lock();
+        if let Some(known) = collectors.iter().find(|known| known.is(name)) {
+            return Arc::clone(known);
+        }
+        let collector = Arc::new(CollectorMetrics::new(name));
+        collectors.push(Arc::clone(&collector));
+        collector
+    }
+
     /// Where a scrape asks how many clients there are in each state, in the order of [`ClientState::ALL`].
     pub fn watch_clients(
         &self,
@@ -118,6 +135,8 @@ type ClientCounts = Box<dyn Fn() -> [usize; ClientState::COUNT] + Send + Sync>;
 struct Parts {
     pools: Mutex<BTreeMap<String, Arc<PoolMetrics>>>,
     upstreams: Mutex<Vec<Arc<UpstreamMetrics>>>,
+    migrations: Mutex<Option<Arc<MigrationMetrics>>>,
+    collectors: Mutex<Vec<Arc<CollectorMetrics>>>,
     proxy: Arc<ProxyMetrics>,
     clients: Mutex<Option<ClientCounts>>,
 }
@@ -127,6 +146,8 @@ impl Parts {
         Self {
             pools: Mutex::default(),
             upstreams: Mutex::default(),
+            migrations: Mutex::default(),
+            collectors: Mutex::default(),
             proxy: Arc::new(ProxyMetrics::new()),
             clients: Mutex::default(),
         }
@@ -146,6 +167,12 @@ impl Parts {
         }
         for upstream in self.upstreams.lock().iter() {
             upstream.collect(&mut out);
+        }
+        if let Some(migrations) = &*self.migrations.lock() {
+            migrations.collect(&mut out);
+        }
+        for collector in self.collectors.lock().iter() {
+            collector.collect(&mut out);
         }
         // The handles are taken out first, so that a new pool waits for a copy of the table, not for a whole scrape.
         let pools: Vec<_> = self.pools.lock().values().cloned().collect();

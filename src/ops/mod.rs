@@ -3,8 +3,11 @@
 
 pub mod config_cmd;
 pub mod demo;
+mod direct;
 pub mod health;
 pub mod http_client;
+pub mod init;
+pub mod migrate;
 pub mod postgres;
 pub mod serve;
 pub mod uri;

@@ -2,7 +2,7 @@
 
 use super::attributes::{decode, decode_32, encode};
 use super::keys::{client_key, hmac, salted_password, server_key, stored_key};
-use crate::secret::Key;
+use crate::secret::{Key, Secret};
 
 /// PostgreSQL's default, and the least that RFC 7677 allows.
 pub const ITERATIONS: u32 = 4096;
@@ -67,6 +67,17 @@ impl Verifier {
             server_key: Key::new(decode_32(server_key)?),
             mock: false,
         })
+    }
+
+    /// PostgreSQL's form, as a statement that sets a password takes it. Who has it can impersonate the server.
+    pub fn to_stored(&self) -> Secret {
+        Secret::new(format!(
+            "{PREFIX}{}:{}${}:{}",
+            self.iterations,
+            encode(&self.salt),
+            encode(self.stored_key.expose()),
+            encode(self.server_key.expose()),
+        ))
     }
 
     /// Makes one of a password, with a salt of its own.

@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 
 use super::verify::{Names, Verifier};
 use super::{Stream, TlsError, provider};
-use crate::dsn::SslMode;
+use crate::dsn::{Dsn, SslMode};
 
 /// Files of a connection URL.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +25,16 @@ pub struct TlsFiles {
     pub certificate: Option<PathBuf>,
     /// `sslkey`: its key.
     pub key: Option<PathBuf>,
+}
+
+impl From<&Dsn> for TlsFiles {
+    fn from(dsn: &Dsn) -> Self {
+        Self {
+            root: dsn.ssl_root_cert.clone(),
+            certificate: dsn.ssl_cert.clone(),
+            key: dsn.ssl_key.clone(),
+        }
+    }
 }
 
 /// How one attempt at a connection treats encryption.

@@ -73,6 +73,17 @@ async fn running(watcher: &Client, query: &str) -> i32 {
     .await
 }
 
+/// The process id of the server that a client has just now, asked without a prepared statement.
+async fn backend(client: &Client) -> i32 {
+    let rows = client.simple_query("SELECT pg_backend_pid()").await;
+    let rows = rows.expect("an answer");
+    let pid = rows.iter().find_map(|message| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+        _ => None,
+    });
+    pid.expect("a process id")
+}
+
 #[tokio::test]
 async fn an_exhausted_pool_is_told_in_sqlalchemys_words() {
     let database = Postgres::shared().await.database().await;
@@ -159,17 +170,7 @@ async fn the_servers_own_last_words_reach_the_client() {
     // So it does where nothing was asked: a client that is idle in its transaction.
     let (client, connection) = cuttable(&sidecar.client_config()).await;
     client.batch_execute("BEGIN").await.unwrap();
-    let rows = client
-        .simple_query("SELECT pg_backend_pid()")
-        .await
-        .unwrap();
-    let pid = rows
-        .iter()
-        .find_map(|message| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
-            _ => None,
-        })
-        .expect("a process id");
+    let pid = backend(&client).await;
     server.kill_backend(pid).unwrap();
     let ended = tokio::time::timeout(LIMIT, connection)
         .await
@@ -224,12 +225,12 @@ async fn an_idle_server_that_was_killed_is_not_handed_out() {
     let settings = [("POOLWATCH_POOL__PRE_PING_AFTER", "1h")];
     let sidecar = single(&database, &settings).await;
     let client = sidecar.connect().await;
-    let own_pid = "SELECT pg_backend_pid()";
     let mut killed = Vec::new();
     for _ in 0..3 {
-        let pid: i32 = client.query_one(own_pid, &[]).await.unwrap().get(0);
+        // Without a statement to close afterwards: its Close would be on its way to the server that is killed, and
+        // nobody can tell when it was answered.
+        let pid = backend(&client).await;
         assert!(!killed.contains(&pid));
-        // The named statement that kept the server is closed some time after its result.
         eventually(LIMIT, || async { Figures::now(&sidecar).await.used == 0.0 }).await;
         server.kill_backend(pid).unwrap();
         let watcher = database.connect().await;

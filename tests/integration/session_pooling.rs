@@ -39,7 +39,8 @@ async fn state_lasts_as_long_as_its_client_and_no_longer() {
     );
     assert_eq!(two.value("SHOW work_mem").await, "4MB");
     let left = "SELECT (SELECT count(*) FROM pg_class WHERE relpersistence = 't') + \
-                (SELECT count(*) FROM pg_locks WHERE locktype LIKE 'advi%') + \
+                (SELECT count(*) FROM pg_locks WHERE locktype LIKE 'advi%' \
+                  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) + \
                 (SELECT count(*) FROM pg_prepared_statements)";
     assert_eq!(two.value(left).await, "0");
     assert_eq!(

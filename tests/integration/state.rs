@@ -92,7 +92,8 @@ async fn settings_do_not_leak() {
 #[tokio::test]
 async fn locks_tables_statements_cursors_and_channels_do_not_leak() {
     let bench = Bench::new().await;
-    let locks = "SELECT count(*) FROM pg_locks WHERE locktype LIKE 'advi%'";
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype LIKE 'advi%' \
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     for sql in [
         "SELECT pg_advisory_lock(1)",
         "SELECT pg_try_advisory_lock(1)",

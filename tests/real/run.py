@@ -22,7 +22,9 @@ import consoles
 import drivers
 import fetching
 import figures
+import initialise
 import migrations
+import onward
 import others
 import outages
 import postgres18
@@ -31,7 +33,7 @@ import suites
 import terminals
 from harness import Postgres, Sidecar
 
-PARTS = (commands, consoles, fetching, drivers, figures, outages, postgres18, terminals, asynchronous, psycopgs, migrations, others, suites)
+PARTS = (commands, consoles, fetching, initialise, drivers, figures, outages, postgres18, terminals, asynchronous, psycopgs, migrations, onward, others, suites)
 
 
 class World:

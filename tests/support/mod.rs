@@ -13,9 +13,11 @@
 mod faults;
 mod pgbench;
 mod postgres;
+pub mod program;
 pub mod raw;
 mod scrape;
 mod sidecar;
+mod tap;
 mod waiting;
 
 pub use faults::{Faults, Trouble};
@@ -23,4 +25,5 @@ pub use pgbench::Pgbench;
 pub use postgres::{Database, Postgres};
 pub use scrape::{Histogram, Scrape};
 pub use sidecar::{Exit, Sidecar};
+pub use tap::{Tap, When};
 pub use waiting::{Outcome, eventually};

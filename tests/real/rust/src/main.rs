@@ -3,6 +3,7 @@
 
 mod by_sqlx;
 mod by_tokio_postgres;
+mod migrations;
 
 use std::error::Error;
 
@@ -41,6 +42,7 @@ async fn main() -> Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some("sqlx") => by_sqlx::run().await,
         Some("tokio-postgres") => by_tokio_postgres::run().await,
-        other => Err(format!("sqlx or tokio-postgres, not {other:?}").into()),
+        Some("migrate") => migrations::run().await,
+        other => Err(format!("sqlx, tokio-postgres or migrate, not {other:?}").into()),
     }
 }
