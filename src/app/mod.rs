@@ -402,6 +402,7 @@ impl App {
         self.readiness.set_stopping();
         self.sessions.stop();
         self.proxy.stop_sessions();
+        self.clients.end_logins(|_, _| true);
         let mut unfinished = Unfinished::default();
         if let Err(tasks) = self.sessions.wait(limit).await {
             tracing::warn!(?limit, "cancelling what still runs");

@@ -272,10 +272,12 @@ impl Controls {
         (controls.len(), aims)
     }
 
-    /// Changes what is read from clients, those to come included, if it is one of these now. False if not.
+    /// Changes what is read from clients, those to come included, if it is one of these now and they are not to end. False if
+    /// not.
     pub(super) fn change_reading(&self, from: &[Reading], to: Reading) -> bool {
         let table = self.by_process.lock();
-        if !from.contains(&self.reading.get()) {
+        let stopping = self.stopping.load(Ordering::Relaxed);
+        if stopping || !from.contains(&self.reading.get()) {
             return false;
         }
         self.reading.set(to);
@@ -307,11 +309,14 @@ impl Controls {
         }
     }
 
-    /// Tells every session, those to come included, that the process is stopping.
+    /// Tells every session, those to come included, that the process is stopping. From now on everything is read: transactions
+    /// are to end.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         let table = self.by_process.lock();
+        self.reading.set(Reading::Everything);
         for (_, control) in table.values().flatten() {
+            control.read(Reading::Everything);
             control.stop();
         }
     }
@@ -387,6 +392,12 @@ mod tests {
         assert!(table.change_reading(&[Reading::Nothing, Reading::Begun], Reading::Everything));
         for session in [&before, &after, &table.register(0, None)] {
             assert!(session.control.reads(|| false));
+        }
+        assert!(table.change_reading(&[Reading::Everything], Reading::Nothing));
+        table.stop();
+        assert!(!table.change_reading(&[Reading::Everything], Reading::Nothing));
+        for session in [&before, &after, &table.register(0, None)] {
+            assert!(session.control.reads(|| false), "transactions are to end");
         }
     }
 

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Admission;
 use crate::backend::OpenTransaction;
-use crate::clients::{Clients, Pinned};
+use crate::clients::{Clients, Pinned, Reading};
 use crate::cluster::Cluster;
 use crate::console::Console;
 use crate::metrics::ProxyMetrics;
@@ -162,9 +162,12 @@ impl Proxy {
         Sessions(self.0.controls.clone())
     }
 
-    /// Ends the listeners; the sessions stay.
+    /// Ends the listeners; the sessions stay, and are all read from: they are to come to their ends.
     pub fn close_to_new(&self) {
         self.0.closed_to_new.cancel();
+        let suspended = [Reading::Begun, Reading::Nothing];
+        let controls = &self.0.controls;
+        controls.change_reading(&suspended, Reading::Everything);
     }
 
     /// Tells every session to end between transactions.

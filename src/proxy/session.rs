@@ -312,7 +312,12 @@ impl Session {
                 return Poll::Ready(Waited::Cancelled);
             }
             let control = &self.registered.control;
-            if control.killed() || control.stopping() && self.pool.pool.status().closed {
+            // A pause has no end any more once the process stops.
+            let in_vain = || {
+                let status = self.pool.pool.status();
+                status.closed || status.paused
+            };
+            if control.killed() || control.stopping() && in_vain() {
                 return Poll::Ready(Waited::Stopping);
             }
             match self.traffic.from_client.poll_fill(cx, &mut self.client) {

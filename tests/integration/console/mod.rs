@@ -91,6 +91,12 @@ impl Guarded {
         self.console("admin").await
     }
 
+    /// Somebody who comes now is served.
+    async fn serves(&self) {
+        let client = self.sidecar.connect().await;
+        client.batch_execute("SELECT 1").await.expect("an answer");
+    }
+
     /// A client of the pool's with a server in its hands.
     async fn in_transaction(&self) -> Client {
         let client = self.sidecar.connect().await;

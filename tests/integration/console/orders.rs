@@ -158,13 +158,7 @@ async fn a_disabled_database_takes_no_new_clients() {
         "1"
     );
     done(&admin, &format!("ENABLE \"{}\"", guarded.database.name)).await;
-    guarded
-        .sidecar
-        .connect()
-        .await
-        .batch_execute("SELECT 1")
-        .await
-        .expect("an answer");
+    guarded.serves().await;
     for command in ["DISABLE", "ENABLE"] {
         assert_eq!(refused(&admin, command).await.1, "a database is required");
     }
@@ -196,13 +190,7 @@ async fn settings_can_be_changed_until_the_next_reload() {
         let admin = &admin;
         async move { row(&done(admin, "SHOW CONFIG").await, "key", key)["value"].clone() }
     };
-    guarded
-        .sidecar
-        .connect()
-        .await
-        .batch_execute("SELECT 1")
-        .await
-        .expect("an answer");
+    guarded.serves().await;
     assert_eq!(setting("pool.size").await, "25");
     done(&admin, "SET pool.size = 3;").await;
     assert_eq!(setting("pool.size").await, "3");

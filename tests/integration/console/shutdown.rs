@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Guarded, LIMIT, done, refused, try_connect};
+use super::{Guarded, LIMIT, done, refused, row, try_connect};
 use crate::support::eventually;
 
 #[tokio::test]
@@ -91,4 +91,57 @@ async fn the_wait_for_clients_has_an_end() {
         "{logs:?}"
     );
     drop(client);
+}
+
+/// Well below `shutdown.timeout`, which is 30 seconds.
+const SOON: Duration = Duration::from_secs(15);
+
+#[tokio::test]
+async fn a_pause_keeps_nobody_waiting_for_the_end() {
+    let mut guarded = Guarded::start().await;
+    let admin = guarded.admin().await;
+    let client = guarded.sidecar.connect().await;
+    done(&admin, "PAUSE").await;
+    let asking = tokio::spawn(async move { client.batch_execute("SELECT 1").await });
+    let mut config = guarded.sidecar.client_config();
+    config.application_name("late");
+    let late = tokio::spawn(async move { try_connect(&config).await.map(drop) });
+    eventually(LIMIT, || async {
+        let pools = done(&admin, "SHOW POOLS").await;
+        row(&pools, "database", &guarded.database.name)["cl_waiting"] == "2"
+    })
+    .await;
+    let began = Instant::now();
+    done(&admin, "SHUTDOWN WAIT_FOR_SERVERS").await;
+    for waiting in [asking, late] {
+        let error = waiting
+            .await
+            .expect("no panic")
+            .expect_err("nobody is served");
+        let code = error.code().map(|code| code.code());
+        assert_eq!(code, Some("57P01"), "{error:?}");
+    }
+    assert_eq!(guarded.sidecar.wait_exit(LIMIT).await.code, Some(0));
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_suspension_keeps_no_transaction_from_its_end() {
+    let mut guarded = Guarded::start().await;
+    let admin = guarded.admin().await;
+    let client = guarded.sidecar.connect().await;
+    client
+        .batch_execute("CREATE TABLE kept (n int); BEGIN; INSERT INTO kept VALUES (1)")
+        .await
+        .expect("BEGIN");
+    done(&admin, "SUSPEND").await;
+    let committed = tokio::spawn(async move { client.batch_execute("COMMIT").await });
+    let began = Instant::now();
+    done(&admin, "SHUTDOWN WAIT_FOR_SERVERS").await;
+    committed
+        .await
+        .expect("no panic")
+        .expect("the transaction ends");
+    assert_eq!(guarded.sidecar.wait_exit(LIMIT).await.code, Some(0));
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
 }
