@@ -4,6 +4,7 @@
 //! takes it out of the table. A change of state is one atomic store, because it happens several times a query. The
 //! lock is taken when clients come and go and when somebody looks.
 
+mod limits;
 mod pinned;
 mod reading;
 
@@ -16,9 +17,9 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::error::{Class, ClientError};
 pub use crate::metrics::ClientState;
 use crate::metrics::{Limit, Metrics, ProxyMetrics};
+pub use limits::{Limits, TooManyClients};
 pub use pinned::{Pin, PinPlace, Pinned, PinnedSession};
 pub use reading::Reading;
 pub(crate) use reading::ReadingCell;
@@ -66,59 +67,6 @@ impl std::fmt::Debug for ClientAddr {
             ClientAddr::Tcp(_) => "tcp [hidden]",
             ClientAddr::Unix => "unix",
         })
-    }
-}
-
-/// A limit on clients is reached. In PostgreSQL's own words, which drivers and people know.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TooManyClients {
-    /// That on all of them.
-    #[error("sorry, too many clients already")]
-    InAll {
-        /// The limit (`listen.max_clients`).
-        limit: usize,
-    },
-    /// That on one user's.
-    #[error("too many connections for role \"{user}\"")]
-    OfUser {
-        /// Who.
-        user: String,
-        /// The limit (`limits.clients_per_user`).
-        limit: usize,
-    },
-}
-
-impl ClientError for TooManyClients {
-    fn class(&self) -> Class {
-        Class::Limit
-    }
-
-    fn client_hint(&self) -> Option<String> {
-        Some(match self {
-            TooManyClients::InAll { limit } => {
-                format!("poolwatch serves at most {limit} clients (listen.max_clients).")
-            }
-            TooManyClients::OfUser { limit, .. } => format!(
-                "poolwatch serves at most {limit} clients of one user (limits.clients_per_user)."
-            ),
-        })
-    }
-}
-
-/// How many clients there may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// In all.
-    pub in_all: usize,
-    /// Of one user.
-    pub per_user: usize,
-}
-
-impl From<usize> for Limits {
-    /// So many in all, whoever they are.
-    fn from(in_all: usize) -> Self {
-        let per_user = usize::MAX;
-        Self { in_all, per_user }
     }
 }
 

@@ -14,9 +14,9 @@ use tokio::net::TcpListener;
 
 use crate::auth::Admission;
 use crate::clients::Clients;
-use crate::cluster::{Cluster, OwnServers};
+use crate::cluster::Cluster;
 use crate::config::Settings;
-use crate::console::{self, Console};
+use crate::console::Console;
 use crate::control::Control;
 use crate::error::chain;
 use crate::http::{self, HttpState, Latch, Readiness};
@@ -27,6 +27,7 @@ use crate::tasks::Tasks;
 use crate::tls::ServerTls;
 
 mod asks;
+mod hooks;
 mod migrations;
 mod parts;
 mod probe;
@@ -34,7 +35,7 @@ mod threads;
 
 pub use crate::console::{Ask, Shutdown};
 pub use asks::Asked;
-use asks::{Asking, Asks};
+use asks::Asks;
 pub use parts::StartError;
 pub(crate) use parts::operating_system_user;
 use threads::Threads;
@@ -84,11 +85,7 @@ impl App {
     pub fn start(settings: Settings) -> Result<Self, StartError> {
         let upstream = parts::upstream(&settings)?;
         let listeners = parts::listeners(&settings)?;
-        let bound = listeners
-            .iter()
-            .map(Listener::bound)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(StartError::Io)?;
+        let bound = parts::bound(&listeners)?;
         let http_listener = parts::http_listener(&settings)?;
         let http_address = http_listener.local_addr().map_err(StartError::Io)?;
         let data = Threads::start("data", settings.threads.data).map_err(StartError::Io)?;
@@ -118,11 +115,7 @@ impl App {
             console: console.clone(),
         };
         let proxy = Proxy::new(parts::proxy(&settings), proxy_parts);
-        let own = control.clone();
-        cluster.set_own_servers(OwnServers {
-            database: upstream.database.clone(),
-            close_idle: Arc::new(move || own.close_idle()),
-        });
+        cluster.set_own_servers(parts::own_servers(&upstream, &control));
         let readiness = Readiness::new();
         let (asking, asks) = asks::channel();
         let app = Self {
@@ -142,15 +135,20 @@ impl App {
             tls,
             readiness,
         };
-        let upstream_latch = app.readiness.latch("upstream");
         let status = Arc::new(app.status());
         app.open_console(&console, status.clone(), asking);
         app.serve_http(http_listener, metrics.clone(), status)?;
-        app.probe(&metrics, upstream_latch);
-        app.watch_migrations(&metrics);
-        app.enforce_limits();
+        app.begin(&metrics);
         app.accept(listeners);
         Ok(app)
+    }
+
+    /// What goes on beside the clients.
+    fn begin(&self, metrics: &Metrics) {
+        let upstream_latch = self.readiness.latch("upstream");
+        self.probe(metrics, upstream_latch);
+        self.watch_migrations(metrics);
+        self.enforce_limits();
     }
 
     fn serve_http(
@@ -203,50 +201,6 @@ impl App {
             move || servers.pools().iter().flat_map(parts::servers).collect(),
             move || sessions.links().into_iter().map(parts::holding).collect(),
         )
-    }
-
-    /// Connects the console with what it shows and steers.
-    fn open_console(&self, console: &Console, status: Arc<Status>, asking: Asking) {
-        let settings = self.settings.clone();
-        let sessions = self.proxy.sessions();
-        let (changing, reading) = (sessions.clone(), sessions.clone());
-        let (ending, ending_all) = (sessions.clone(), sessions);
-        let (logins, all_logins) = (self.clients.clone(), self.clients.clone());
-        let (tasks, runtime) = (self.sessions.clone(), self.control_path.first());
-        console.attach(console::Hooks {
-            status,
-            host: Box::new(move |session| {
-                drop(tasks.spawn_on(&runtime, "console", session.run()));
-            }),
-            settings: Box::new(move || parts::shown(&settings.lock())),
-            ask: Box::new(move |ask| asking.ask(ask)),
-            change_reading: Box::new(move |from, to| changing.change_reading(from, to)),
-            reading: Box::new(move || reading.reading()),
-            end_client: Box::new(move |client| {
-                let (sessions, logins) = (ending.clone(), logins.clone());
-                Box::pin(async move {
-                    sessions.end(client, AFTER_CANCEL).await
-                        || logins.end_logins(|id, _| id == client) > 0
-                })
-            }),
-            end_clients: Box::new(move |database| {
-                let (sessions, logins) = (ending_all.clone(), all_logins.clone());
-                Box::pin(async move {
-                    let database = database.as_deref();
-                    let logins =
-                        logins.end_logins(|_, of| database.is_none_or(|d| d == of.database));
-                    logins + sessions.end_all(database, AFTER_CANCEL).await
-                })
-            }),
-        });
-        let (averages, stopping) = (console.clone(), self.background.stopping());
-        self.background
-            .spawn_on(&self.control_path.first(), "averages", async move {
-                tokio::select! {
-                    () = stopping => {}
-                    () = averages.keep_averages() => {}
-                }
-            });
     }
 
     fn probe(&self, metrics: &Metrics, latch: Latch) {

@@ -12,7 +12,7 @@ use super::{bind_error, control_labels};
 use crate::auth::{self, Admission, Lookup, Method, Stored, UserlistError, Users};
 use crate::backend::{Credentials, OpenTransaction, Protocol, Target};
 use crate::clients;
-use crate::cluster::{self, PoolHandle};
+use crate::cluster::{self, OwnServers, PoolHandle};
 use crate::config::{
     AuthMethod, PoolMode, ROWS, ResetOnReturn, Row, ServerReset, Settings, TlsVersion,
 };
@@ -343,6 +343,21 @@ pub(super) fn control_view(control: &Control) -> PoolView {
         database: control.config().database.clone(),
         status: control.status(),
         totals: PoolTotals::default(),
+    }
+}
+
+/// Where clients connect.
+pub(super) fn bound(listeners: &[Listener]) -> Result<Vec<Bound>, StartError> {
+    let bound: io::Result<_> = listeners.iter().map(Listener::bound).collect();
+    bound.map_err(StartError::Io)
+}
+
+/// The servers through which poolwatch itself asks.
+pub(super) fn own_servers(upstream: &Target, control: &Control) -> OwnServers {
+    let own = control.clone();
+    OwnServers {
+        database: upstream.database.clone(),
+        close_idle: Arc::new(move || own.close_idle()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who is counted, and as what.
 
 use super::*;
+use crate::error::ClientError;
 
 fn info(user: &str) -> ClientInfo {
     ClientInfo {
