@@ -230,6 +230,8 @@ def compare_while_running(world, sidecar, bouncer):
         for process in held:
             process.kill()
             process.wait(30)
+        # Nobody is told that PgBouncer's client has gone: the query would go on, and be counted by whoever counts connections next.
+        world.postgres.query("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(20)%' AND pid <> pg_backend_pid()")
 
 
 def typed(pooler, script):
