@@ -51,7 +51,7 @@ impl Guarded {
 
     /// With this between the sidecar and its database.
     async fn start_on(database: Database, upstream: &str, settings: &[(&str, &str)]) -> Self {
-        let users = std::env::temp_dir().join(format!("{}-console-users.txt", database.name));
+        let users = temporary(&database, "users.txt");
         let lines = ["postgres", "admin", "stats", "other"]
             .map(|user| format!("\"{user}\" \"{user}'s password\"\n"));
         std::fs::write(&users, lines.concat()).expect("a file of users");
@@ -109,6 +109,12 @@ impl Guarded {
     async fn direct(&self) -> Client {
         Postgres::shared().await.connect(&self.database.name).await
     }
+}
+
+/// A path for this database's test, of this run.
+fn temporary(database: &Database, what: &str) -> PathBuf {
+    let name = format!("console-{}-{}-{what}", std::process::id(), database.name);
+    std::env::temp_dir().join(name)
 }
 
 async fn try_connect(config: &Config) -> Result<Client, tokio_postgres::Error> {

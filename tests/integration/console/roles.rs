@@ -79,7 +79,7 @@ async fn every_command_is_for_those_it_is_for() {
 #[tokio::test]
 async fn where_clients_are_trusted_everybody_may_look_and_only_the_own_user_may_change() {
     let database = Postgres::shared().await.database().await;
-    let directory = std::env::temp_dir().join(format!("{}-console", database.name));
+    let directory = super::temporary(&database, "sockets");
     std::fs::create_dir(&directory).expect("a directory");
     let path = directory.to_str().expect("a path in UTF-8");
     let settings = [
