@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+mod config;
 mod init;
 mod migrate;
 mod settings;
@@ -12,6 +13,7 @@ mod tests;
 
 use settings::duration;
 
+pub use config::{CheckArgs, ConfigCommand};
 pub use init::InitArgs;
 pub use migrate::{MigrateArgs, MigrateCommand};
 pub use settings::{Assignment, SettingsArgs};
@@ -125,17 +127,6 @@ Example:
   poolwatch uri 'postgresql+asyncpg://ann:secret@db.example/shop?ssl=require'
   echo \"$DATABASE_URL\" | poolwatch uri -";
 
-/// `poolwatch config …`
-#[derive(Debug, Subcommand)]
-pub enum ConfigCommand {
-    /// Report everything that is wrong with the settings, each with the place it came from
-    #[command(after_help = "Example:\n  poolwatch config check --config /etc/poolwatch.toml")]
-    Check(SettingsArgs),
-    /// Print every setting with the place its value came from, secrets masked
-    #[command(after_help = "Example:\n  poolwatch config show --set pool.size=10")]
-    Show(SettingsArgs),
-}
-
 /// `poolwatch demo …`
 #[derive(Debug, Args)]
 pub struct DemoArgs {
@@ -161,4 +152,7 @@ pub struct UriArgs {
     /// The URL or key=value string; - reads it from the standard input, where other users cannot see it
     #[arg(value_name = "URL")]
     pub url: String,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
 }

@@ -40,11 +40,10 @@ fn run(command: Command) -> anyhow::Result<Exit> {
         Command::Uri(arguments) => {
             ops::uri::run(&arguments, &mut stdin(), &mut stdout(), &mut stderr())
         }
-        Command::Config(ConfigCommand::Check(settings)) => ops::config_cmd::check(
-            &settings.sources().require_upstream(),
-            &mut stdout(),
-            &mut stderr(),
-        ),
+        Command::Config(ConfigCommand::Check(arguments)) => {
+            let sources = arguments.settings.sources().require_upstream();
+            ops::config_cmd::check(&arguments, &sources, &mut stdout(), &mut stderr())
+        }
         Command::Config(ConfigCommand::Show(settings)) => {
             ops::config_cmd::show(&settings.sources(), &mut stdout(), &mut stderr())
         }

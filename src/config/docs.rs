@@ -26,7 +26,11 @@ Drop-in names are variables that an application has already; they count where no
 are written with their unit (`500ms`, `30s`, `5m`). An unknown key is an error; other variables that begin with
 `POOLWATCH_` are ignored. `poolwatch config check` reports everything that is wrong at once, and `poolwatch config show`
 prints every value with the place that it came from. \"Reload\" says whether SIGHUP changes the key in a running process; the
-others wait for a restart.
+others wait for a restart. `poolwatch config check --connect` also tries each host of the upstream, within
+`upstream.connect_timeout`, and says what is wrong: a name without an address, nobody listening, no answer, TLS, the login,
+a database that is not there, no connection left, a standby where a primary is wanted; and it warns where the pool may open
+more connections than PostgreSQL takes. It ends with 0, with 1 where a host is not as it should be, with 2 where the settings
+are wrong; `--json` prints one document.
 ";
 
 const SETTINGS_TAIL: &str = "
@@ -51,7 +55,9 @@ is one of poolwatch's own listeners is an error that names the variable.
 
 `postgres://` and `postgresql://` as libpq reads them (several hosts, percent-encoding, `[::1]`, sockets as
 `host=/directory` or `%2Fdirectory`), `postgresql+asyncpg://`, `+psycopg://`, `+psycopg2://` and `+pg8000://` as SQLAlchemy reads
-them, `jdbc:postgresql://`, and key=value pairs. `poolwatch uri URL` prints one in every other form.
+them, `jdbc:postgresql://`, and key=value pairs. `poolwatch uri URL` prints one in every other form: libpq's
+(psycopg's too), asyncpg's own, SQLAlchemy's with asyncpg, psycopg, psycopg2 and pg8000, JDBC, Go's pgx, and key=value; the
+password is masked, and what a form cannot carry is said below it. `--json` prints one document.
 ";
 
 /// The whole of `docs/settings.md`.

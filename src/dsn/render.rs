@@ -9,65 +9,78 @@ use crate::secret::Secret;
 /// A way to write a connection down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// libpq's URL: psql, pgbench, most libraries.
+    /// libpq's URL: psql, pgbench, psycopg, most libraries.
     Postgres,
-    /// SQLAlchemy with asyncpg.
+    /// asyncpg's own (0.32, `connect_utils.py`).
     Asyncpg,
+    /// SQLAlchemy with asyncpg.
+    SqlalchemyAsyncpg,
     /// SQLAlchemy with psycopg 3.
-    Psycopg,
+    SqlalchemyPsycopg,
     /// SQLAlchemy with psycopg 2.
-    Psycopg2,
+    SqlalchemyPsycopg2,
     /// SQLAlchemy with pg8000.
-    Pg8000,
+    SqlalchemyPg8000,
     /// Java.
     Jdbc,
+    /// Go's pgx (`pgconn/config.go`).
+    Go,
     /// libpq's key=value string.
     KeyValue,
 }
 
 impl Form {
     /// All forms, in the order in which `poolwatch uri` prints them.
-    pub const ALL: [Form; 7] = [
+    pub const ALL: [Form; 9] = [
         Form::Postgres,
         Form::Asyncpg,
-        Form::Psycopg,
-        Form::Psycopg2,
-        Form::Pg8000,
+        Form::SqlalchemyAsyncpg,
+        Form::SqlalchemyPsycopg,
+        Form::SqlalchemyPsycopg2,
+        Form::SqlalchemyPg8000,
         Form::Jdbc,
+        Form::Go,
         Form::KeyValue,
     ];
 
     /// What uses this form.
     pub fn name(self) -> &'static str {
         match self {
-            Form::Postgres => "libpq URL",
-            Form::Asyncpg => "SQLAlchemy + asyncpg",
-            Form::Psycopg => "SQLAlchemy + psycopg",
-            Form::Psycopg2 => "SQLAlchemy + psycopg2",
-            Form::Pg8000 => "SQLAlchemy + pg8000",
+            Form::Postgres => "libpq URL, psycopg",
+            Form::Asyncpg => "asyncpg",
+            Form::SqlalchemyAsyncpg => "SQLAlchemy + asyncpg",
+            Form::SqlalchemyPsycopg => "SQLAlchemy + psycopg",
+            Form::SqlalchemyPsycopg2 => "SQLAlchemy + psycopg2",
+            Form::SqlalchemyPg8000 => "SQLAlchemy + pg8000",
             Form::Jdbc => "JDBC",
+            Form::Go => "Go (pgx)",
             Form::KeyValue => "libpq key=value",
         }
     }
 
     fn scheme(self) -> &'static str {
         match self {
-            Form::Postgres => "postgresql://",
-            Form::Asyncpg => "postgresql+asyncpg://",
-            Form::Psycopg => "postgresql+psycopg://",
-            Form::Psycopg2 => "postgresql+psycopg2://",
-            Form::Pg8000 => "postgresql+pg8000://",
+            Form::Postgres | Form::Asyncpg | Form::Go => "postgresql://",
+            Form::SqlalchemyAsyncpg => "postgresql+asyncpg://",
+            Form::SqlalchemyPsycopg => "postgresql+psycopg://",
+            Form::SqlalchemyPsycopg2 => "postgresql+psycopg2://",
+            Form::SqlalchemyPg8000 => "postgresql+pg8000://",
             Form::Jdbc => "jdbc:postgresql://",
             Form::KeyValue => "",
         }
     }
 
-    /// Whether the parameters end up in libpq, which refuses those that it does not know.
-    fn is_libpq(self) -> bool {
-        matches!(
-            self,
-            Form::Postgres | Form::Psycopg | Form::Psycopg2 | Form::KeyValue
-        )
+    /// Parameters that it takes and poolwatch does not use; most forms' readers refuse others.
+    fn more(self) -> &'static [&'static str] {
+        match self {
+            Form::Postgres
+            | Form::SqlalchemyPsycopg
+            | Form::SqlalchemyPsycopg2
+            | Form::KeyValue => &LIBPQ_ONLY,
+            Form::Asyncpg => &ASYNCPG_ONLY,
+            Form::Go => &PGX_ONLY,
+            Form::SqlalchemyAsyncpg | Form::SqlalchemyPg8000 | Form::Jdbc => &[],
+        }
     }
 }
 
@@ -185,8 +198,17 @@ impl<'a> Renderer<'a> {
                 let hosts = self.host_list();
                 self.with_credentials(&hosts)
             }
-            Form::Pg8000 => self.pg8000_authority(),
-            Form::Asyncpg | Form::Psycopg | Form::Psycopg2 => match dsn.hosts.as_slice() {
+            // asyncpg takes a list of addresses here, and a socket only from the query.
+            Form::Asyncpg if !dsn.hosts.iter().any(is_unix) => {
+                let hosts = self.host_list();
+                self.with_credentials(&hosts)
+            }
+            Form::SqlalchemyPg8000 => self.pg8000_authority(),
+            Form::Asyncpg
+            | Form::SqlalchemyAsyncpg
+            | Form::SqlalchemyPsycopg
+            | Form::SqlalchemyPsycopg2
+            | Form::Go => match dsn.hosts.as_slice() {
                 [one] if !is_unix(one) => self.with_credentials(&url_host(one)),
                 _ => {
                     self.host_pairs();
@@ -238,7 +260,13 @@ impl<'a> Renderer<'a> {
             .dsn
             .hosts
             .iter()
-            .map(|at| at.host.to_string())
+            .map(|at| match &at.host {
+                // asyncpg would take what is behind a colon for a port.
+                Host::Tcp(ip) if self.form == Form::Asyncpg && ip.contains(':') => {
+                    format!("[{ip}]")
+                }
+                host => host.to_string(),
+            })
             .collect();
         let ports: Vec<_> = self
             .dsn
@@ -256,14 +284,14 @@ impl<'a> Renderer<'a> {
             .filter(|mode| *mode != SslMode::default())
             .map(SslMode::as_str);
         match self.form {
-            Form::Pg8000 => {
+            Form::SqlalchemyPg8000 => {
                 if mode.is_some() {
                     self.note(
                         "TLS: pg8000 takes connect_args={\"ssl_context\": …}, not a URL parameter",
                     );
                 }
             }
-            Form::Asyncpg => self.pair("ssl", mode),
+            Form::SqlalchemyAsyncpg => self.pair("ssl", mode),
             _ => self.pair("sslmode", mode),
         }
         let files = [
@@ -274,10 +302,12 @@ impl<'a> Renderer<'a> {
         for (name, file) in files {
             let Some(file) = file else { continue };
             match self.form {
-                Form::Asyncpg => {
+                Form::SqlalchemyAsyncpg => {
                     self.note(format!("{name}: asyncpg reads PG{}", name.to_uppercase()))
                 }
-                Form::Pg8000 => self.note(format!("{name}: load it into pg8000's ssl_context")),
+                Form::SqlalchemyPg8000 => {
+                    self.note(format!("{name}: load it into pg8000's ssl_context"))
+                }
                 _ => self.pairs.push((name, file.display().to_string())),
             }
         }
@@ -291,7 +321,10 @@ impl<'a> Renderer<'a> {
             .map(|timeout| timeout.as_secs() + u64::from(timeout.subsec_nanos() > 0));
         match (self.form, timeout) {
             (_, None) => {}
-            (Form::Asyncpg | Form::Pg8000, Some(seconds)) => {
+            (Form::Asyncpg, Some(seconds)) => {
+                self.note(format!("connect timeout: pass timeout={seconds}"));
+            }
+            (Form::SqlalchemyAsyncpg | Form::SqlalchemyPg8000, Some(seconds)) => {
                 self.note(format!(
                     "connect timeout: pass connect_args={{\"timeout\": {seconds}}}"
                 ));
@@ -301,18 +334,18 @@ impl<'a> Renderer<'a> {
         }
         let name = dsn.application_name.as_deref();
         match self.form {
-            Form::Asyncpg if name.is_some() => self.note(
+            Form::SqlalchemyAsyncpg if name.is_some() => self.note(
                 "application_name: pass connect_args={\"server_settings\": {\"application_name\": …}}",
             ),
-            Form::Asyncpg => {}
+            Form::SqlalchemyAsyncpg => {}
             Form::Jdbc => self.pair("ApplicationName", name),
             _ => self.pair("application_name", name),
         }
         match self.form {
-            Form::Asyncpg | Form::Pg8000 if dsn.options.is_some() => {
+            Form::SqlalchemyAsyncpg | Form::SqlalchemyPg8000 if dsn.options.is_some() => {
                 self.note("options: set them in the application, or with ALTER ROLE … SET");
             }
-            Form::Asyncpg | Form::Pg8000 => {}
+            Form::SqlalchemyAsyncpg | Form::SqlalchemyPg8000 => {}
             _ => self.pair("options", dsn.options.as_deref()),
         }
     }
@@ -320,7 +353,7 @@ impl<'a> Renderer<'a> {
     /// Parameters of the application's own driver are left out: another driver would refuse them.
     fn others(&mut self) {
         for (name, value) in &self.dsn.params {
-            if !self.form.is_libpq() || !LIBPQ_ONLY.contains(&name.as_str()) {
+            if !self.form.more().contains(&name.as_str()) {
                 let shown: String = name.chars().filter(|c| !c.is_control()).collect();
                 self.note(format!(
                     "{shown}: left out, this form has no such parameter"
@@ -381,6 +414,29 @@ const LIBPQ_ONLY: [&str; 32] = [
     "sslsni",
     "target_session_attrs",
     "tcp_user_timeout",
+];
+
+/// The same of asyncpg's DSN (0.32, `connect_utils.py`); others become settings of the session, which PostgreSQL refuses.
+const ASYNCPG_ONLY: [&str; 10] = [
+    "client_encoding",
+    "gsslib",
+    "krbsrvname",
+    "passfile",
+    "service",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
+    "sslcrl",
+    "sslpassword",
+    "target_session_attrs",
+];
+
+/// The same of pgx (4 and 5, `pgconn/config.go`).
+const PGX_ONLY: [&str; 5] = [
+    "client_encoding",
+    "passfile",
+    "service",
+    "sslpassword",
+    "target_session_attrs",
 ];
 
 fn is_secret(name: &str) -> bool {

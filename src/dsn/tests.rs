@@ -341,12 +341,12 @@ fn each_form_as_its_readers_want_it() {
         "postgresql://ann:***@db:5433/shop?sslmode=require&connect_timeout=3&application_name=web"
     );
     assert_eq!(
-        shown(Form::Asyncpg),
+        shown(Form::SqlalchemyAsyncpg),
         "postgresql+asyncpg://ann:***@db:5433/shop?ssl=require"
     );
-    assert_eq!(dsn.render(Form::Asyncpg).notes.len(), 2);
+    assert_eq!(dsn.render(Form::SqlalchemyAsyncpg).notes.len(), 2);
     assert_eq!(
-        shown(Form::Pg8000),
+        shown(Form::SqlalchemyPg8000),
         "postgresql+pg8000://ann:***@db:5433/shop?application_name=web"
     );
     assert_eq!(
@@ -359,11 +359,11 @@ fn each_form_as_its_readers_want_it() {
     );
     let unix = parse("postgresql://u@%2Ftmp/d");
     assert_eq!(
-        unix.render(Form::Asyncpg).text,
+        unix.render(Form::SqlalchemyAsyncpg).text,
         "postgresql+asyncpg://u@/d?host=/tmp&port=5432"
     );
     assert_eq!(
-        unix.render(Form::Pg8000).text,
+        unix.render(Form::SqlalchemyPg8000).text,
         "postgresql+pg8000://u@/d?unix_sock=/tmp/.s.PGSQL.5432"
     );
     assert_eq!(unix.render(Form::Jdbc).notes.len(), 1);
@@ -417,7 +417,7 @@ prop_compose! {
 proptest! {
     #[test]
     fn libpq_forms_carry_everything(dsn in dsn()) {
-        for form in Form::ALL.into_iter().filter(|form| form.name().contains("libpq") || form.name().contains("psycopg")) {
+        for form in Form::ALL.into_iter().filter(|form| form.name().contains("libpq") || form.name().contains("psycopg") || *form == Form::Go) {
             let written = dsn.render_exposing_password(form);
             let read = Dsn::parse(written.expose());
             prop_assert_eq!(read.as_ref(), Ok(&dsn), "{}", written.expose());
@@ -426,8 +426,8 @@ proptest! {
 
     #[test]
     fn every_form_carries_who_and_where(mut dsn in dsn()) {
-        for form in [Form::Asyncpg, Form::Pg8000, Form::Jdbc] {
-            if form == Form::Pg8000 {
+        for form in [Form::Asyncpg, Form::SqlalchemyAsyncpg, Form::SqlalchemyPg8000, Form::Jdbc] {
+            if form == Form::SqlalchemyPg8000 {
                 dsn.hosts.truncate(1);
             }
             let written = dsn.render_exposing_password(form);
@@ -438,7 +438,7 @@ proptest! {
             prop_assert_eq!(&read.user, &dsn.user);
             prop_assert_eq!(password(&read), password(&dsn));
             prop_assert_eq!(&read.database, &dsn.database);
-            if form != Form::Pg8000 {
+            if form != Form::SqlalchemyPg8000 {
                 prop_assert_eq!(read.ssl_mode, dsn.ssl_mode);
             }
         }

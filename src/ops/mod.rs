@@ -9,5 +9,6 @@ pub mod http_client;
 pub mod init;
 pub mod migrate;
 pub mod postgres;
+mod reachable;
 pub mod serve;
 pub mod uri;

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 
 use crate::cli::{Exit, UriArgs};
-use crate::dsn::{Dsn, Form};
+use crate::dsn::{Dsn, Form, Rendered};
 
 /// Prints the URL in every form, its password masked, and what each form cannot carry.
 ///
@@ -27,6 +27,15 @@ pub fn run(
             return Ok(Exit::Usage);
         }
     };
+    if arguments.json {
+        let forms = Form::ALL.map(|form| {
+            let Rendered { text, notes } = dsn.render(form);
+            serde_json::json!({"form": form.name(), "text": text, "notes": notes})
+        });
+        serde_json::to_writer_pretty(&mut *out, &forms)?;
+        writeln!(out)?;
+        return Ok(Exit::Fine);
+    }
     for form in Form::ALL {
         let rendered = dsn.render(form);
         writeln!(out, "{:<22} {}", form.name(), rendered.text)?;
@@ -44,7 +53,13 @@ mod tests {
     fn uri(url: &str, input: &str) -> (Exit, String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let url = url.to_owned();
-        let exit = run(&UriArgs { url }, &mut input.as_bytes(), &mut out, &mut err).unwrap();
+        let exit = run(
+            &UriArgs { url, json: false },
+            &mut input.as_bytes(),
+            &mut out,
+            &mut err,
+        )
+        .unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (exit, text(out), text(err))
     }
@@ -57,7 +72,7 @@ mod tests {
         );
         assert_eq!((exit, err.as_str()), (Exit::Fine, ""));
         for expected in [
-            "libpq URL              postgresql://ann:***@h:5432/d\n",
+            "libpq URL, psycopg     postgresql://ann:***@h:5432/d\n",
             "SQLAlchemy + asyncpg   postgresql+asyncpg://ann:***@h:5432/d\n",
             "JDBC                   jdbc:postgresql://h:5432/d?user=ann&password=***\n",
             "libpq key=value        host=h port=5432 user=ann password=*** dbname=d\n",
@@ -73,7 +88,7 @@ mod tests {
         let (exit, out, _) = uri("-", "postgresql://h/d\n");
         assert_eq!(exit, Exit::Fine);
         assert!(
-            out.starts_with("libpq URL              postgresql://h:5432/d\n"),
+            out.starts_with("libpq URL, psycopg     postgresql://h:5432/d\n"),
             "{out}"
         );
     }

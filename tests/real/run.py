@@ -31,9 +31,10 @@ import postgres18
 import psycopgs
 import suites
 import terminals
+import uris
 from harness import Postgres, Sidecar
 
-PARTS = (commands, consoles, fetching, initialise, drivers, figures, outages, postgres18, terminals, asynchronous, psycopgs, migrations, onward, others, suites)
+PARTS = (commands, consoles, uris, fetching, initialise, drivers, figures, outages, postgres18, terminals, asynchronous, psycopgs, migrations, onward, others, suites)
 
 
 class World:

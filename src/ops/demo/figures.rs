@@ -85,9 +85,10 @@ impl Figures {
 }
 
 impl Distribution {
-    /// The quantile in seconds as Prometheus' `histogram_quantile` gives it: linear within the bucket, the highest
-    /// finite bound for what lies beyond it. `None` without observations.
-    pub(super) fn quantile(&self, quantile: f64) -> Option<f64> {
+    /// The bounds in seconds between which the quantile lies: those of its bucket, the upper one infinite beyond the last.
+    /// A histogram knows no more; a value interpolated between them may be one that was never seen. `None` without
+    /// observations.
+    pub(super) fn quantile(&self, quantile: f64) -> Option<(f64, f64)> {
         let total = self.buckets.last().map(|(_, count)| *count)?;
         if total <= 0.0 {
             return None;
@@ -96,17 +97,11 @@ impl Distribution {
         let (mut lower, mut below) = (0.0, 0.0);
         for (upper, count) in &self.buckets {
             if *count >= rank && *count > below {
-                let inside = (rank - below) / (count - below);
-                let finite = upper.is_finite();
-                return Some(if finite {
-                    lower + (upper - lower) * inside
-                } else {
-                    lower
-                });
+                return Some((lower, *upper));
             }
             (lower, below) = (*upper, *count);
         }
-        Some(lower)
+        None
     }
 
     /// What was observed since an earlier look at the same histogram.
@@ -168,12 +163,20 @@ wait_bucket{pool=\"a\",le=\"+Inf\"} 100
     }
 
     #[test]
-    fn quantiles_are_prometheus_own() {
+    fn quantiles_are_between_the_bounds_of_their_bucket() {
         let wait = Figures::parse(TEXT).distribution("wait");
-        assert_eq!(wait.quantile(0.25), Some(0.05));
-        assert_eq!(wait.quantile(0.5), Some(0.1));
-        assert_eq!(wait.quantile(0.7), Some(0.1 + 0.9 * 0.5));
-        assert_eq!(wait.quantile(0.99), Some(1.0), "beyond the last bound");
+        assert_eq!(wait.quantile(0.25), Some((0.0, 0.1)));
+        assert_eq!(
+            wait.quantile(0.5),
+            Some((0.0, 0.1)),
+            "the last of its bucket"
+        );
+        assert_eq!(wait.quantile(0.7), Some((0.1, 1.0)));
+        assert_eq!(
+            wait.quantile(0.99),
+            Some((1.0, f64::INFINITY)),
+            "beyond the last bound"
+        );
         assert_eq!(Distribution::default().quantile(0.5), None);
         assert_eq!(wait.since(&wait).quantile(0.5), None);
     }

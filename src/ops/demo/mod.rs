@@ -191,6 +191,7 @@ fn introduce(
   psql 'postgres://{NAME}@{proxy}/{NAME}'
   http://{http}/metrics
   http://{http}/api/v1/pools
+  http://{http}/api/v1/pins
   http://{http}/readyz
 The load: fast reads and writes, slow queries, failing ones, bursts beyond the pool's 25 + 10 connections, a client
 that forgets to commit, a killed server process. pool.timeout is {POOL_TIMEOUT:?} here. Ctrl-C ends it.",

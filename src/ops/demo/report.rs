@@ -140,18 +140,38 @@ fn spread(distribution: &Distribution) -> String {
     )
 }
 
-/// Seconds as a person reads them; `-` where nothing was observed.
-fn time(seconds: Option<f64>) -> String {
-    match seconds {
-        None => "-".to_owned(),
-        Some(seconds) if seconds < 1.0 => format!("{:.1} ms", seconds * 1000.0),
-        Some(seconds) => format!("{seconds:.2} s"),
+/// Two bounds in seconds as a person reads them; `-` where nothing was observed.
+fn time(bounds: Option<(f64, f64)>) -> String {
+    let Some((lower, upper)) = bounds else {
+        return "-".to_owned();
+    };
+    let shown = |seconds: f64| {
+        if seconds < 1.0 {
+            // Bounds are round numbers; a thousand times one of them need not be.
+            format!("{} ms", (seconds * 1e6).round() / 1e3)
+        } else {
+            format!("{seconds} s")
+        }
+    };
+    match (lower, upper) {
+        (0.0, upper) => format!("≤ {}", shown(upper)),
+        (lower, upper) if upper.is_infinite() => format!("> {}", shown(lower)),
+        (lower, upper) => format!("{} to {}", shown(lower), shown(upper)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quantile_is_shown_by_its_bounds() {
+        assert_eq!(time(None), "-");
+        assert_eq!(time(Some((0.0, 0.0001))), "≤ 0.1 ms");
+        assert_eq!(time(Some((0.25, 0.5))), "250 ms to 500 ms");
+        assert_eq!(time(Some((0.75, 2.5))), "750 ms to 2.5 s");
+        assert_eq!(time(Some((10.0, f64::INFINITY))), "> 10 s");
+    }
 
     #[test]
     fn the_report_has_the_last_figures_and_the_highest_gauges() {
