@@ -4,20 +4,25 @@
 //! takes it out of the table. A change of state is one atomic store, because it happens several times a query. The
 //! lock is taken when clients come and go and when somebody looks.
 
+mod limits;
 mod pinned;
+mod reading;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
-use crate::error::{Class, ClientError};
 pub use crate::metrics::ClientState;
 use crate::metrics::{Limit, Metrics, ProxyMetrics};
+pub use limits::{Limits, TooManyClients};
 pub use pinned::{Pin, PinPlace, Pinned, PinnedSession};
+pub use reading::Reading;
+pub(crate) use reading::ReadingCell;
 
 /// Who a client is.
 #[derive(Debug, Clone)]
@@ -30,6 +35,21 @@ pub struct ClientInfo {
     pub application_name: String,
     /// Where it came from.
     pub addr: ClientAddr,
+    /// What else is known of its connection.
+    pub connection: Connection,
+}
+
+/// What is known of a client's connection beside the client's address.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Connection {
+    /// The address that it connected to, over TCP.
+    pub local: Option<SocketAddr>,
+    /// The version and the cipher of TLS, if it is encrypted.
+    pub tls: Option<String>,
+    /// The client's process, over a Unix socket.
+    pub process_id: Option<i32>,
+    /// What it replicates, if it does: `logical` or `physical`.
+    pub replication: Option<&'static str>,
 }
 
 /// Where a client came from. An address is personal data: `Debug` hides it, and it is no label.
@@ -47,59 +67,6 @@ impl std::fmt::Debug for ClientAddr {
             ClientAddr::Tcp(_) => "tcp [hidden]",
             ClientAddr::Unix => "unix",
         })
-    }
-}
-
-/// A limit on clients is reached. In PostgreSQL's own words, which drivers and people know.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TooManyClients {
-    /// That on all of them.
-    #[error("sorry, too many clients already")]
-    InAll {
-        /// The limit (`listen.max_clients`).
-        limit: usize,
-    },
-    /// That on one user's.
-    #[error("too many connections for role \"{user}\"")]
-    OfUser {
-        /// Who.
-        user: String,
-        /// The limit (`limits.clients_per_user`).
-        limit: usize,
-    },
-}
-
-impl ClientError for TooManyClients {
-    fn class(&self) -> Class {
-        Class::Limit
-    }
-
-    fn client_hint(&self) -> Option<String> {
-        Some(match self {
-            TooManyClients::InAll { limit } => {
-                format!("poolwatch serves at most {limit} clients (listen.max_clients).")
-            }
-            TooManyClients::OfUser { limit, .. } => format!(
-                "poolwatch serves at most {limit} clients of one user (limits.clients_per_user)."
-            ),
-        })
-    }
-}
-
-/// How many clients there may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// In all.
-    pub in_all: usize,
-    /// Of one user.
-    pub per_user: usize,
-}
-
-impl From<usize> for Limits {
-    /// So many in all, whoever they are.
-    fn from(in_all: usize) -> Self {
-        let per_user = usize::MAX;
-        Self { in_all, per_user }
     }
 }
 
@@ -130,6 +97,12 @@ struct Client {
     connected_at: SystemTime,
     /// An [`Activity`], packed. Written by its own session only.
     activity: AtomicU64,
+    /// Microseconds from its registration to its last request; zero is none so far.
+    asked: AtomicU64,
+    /// Prepared statements with names that it has.
+    statements: AtomicUsize,
+    /// An operator ends its login.
+    ended: Notify,
 }
 
 /// What a client's session does, and how far it has come: what stays the same from one look to the next has lasted since.
@@ -187,6 +160,10 @@ pub struct ClientSnapshot {
     pub connected_at: SystemTime,
     /// What its session was doing.
     pub state: ClientState,
+    /// When it last asked for something, measured from `connected`; `None` if it has not.
+    pub asked: Option<Duration>,
+    /// Prepared statements with names that it has.
+    pub statements: usize,
 }
 
 impl Clients {
@@ -222,6 +199,9 @@ impl Clients {
             connected: Instant::now(),
             connected_at: SystemTime::now(),
             activity: AtomicU64::new((ClientState::Login as u64) << (2 * Activity::BITS)),
+            asked: AtomicU64::new(0),
+            statements: AtomicUsize::new(0),
+            ended: Notify::new(),
         });
         live.by_id.insert(client.id, Arc::clone(&client));
         drop(live);
@@ -229,6 +209,20 @@ impl Clients {
             table: Arc::clone(table),
             client,
         })
+    }
+
+    /// An id for somebody who is not in the table and is shown beside those who are.
+    pub fn next_id(&self) -> u64 {
+        self.0.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Ends the logins of the clients that are chosen; how many those are. Who is in is not ended here.
+    pub fn end_logins(&self, chosen: impl Fn(u64, &ClientInfo) -> bool) -> usize {
+        let live: Vec<_> = self.0.live.lock().by_id.values().cloned().collect();
+        let logins = live.iter().filter(|client| {
+            client.state() == ClientState::Login && chosen(client.id, &client.info)
+        });
+        logins.map(|client| client.ended.notify_one()).count()
     }
 
     /// How many clients there are.
@@ -294,6 +288,11 @@ impl Client {
             connected: self.connected,
             connected_at: self.connected_at,
             state: self.state(),
+            asked: match self.asked.load(Ordering::Relaxed) {
+                0 => None,
+                microseconds => Some(Duration::from_micros(microseconds)),
+            },
+            statements: self.statements.load(Ordering::Relaxed),
         }
     }
 }
@@ -333,6 +332,26 @@ impl ClientGuard {
         self.client.activity()
     }
 
+    /// The client asked for something at this moment.
+    #[inline]
+    pub fn asked(&self, when: Instant) {
+        let after = when.saturating_duration_since(self.client.connected);
+        let microseconds = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+        let asked = &self.client.asked;
+        asked.store(microseconds.max(1), Ordering::Relaxed);
+    }
+
+    /// It has so many prepared statements with names.
+    #[inline]
+    pub fn set_statements(&self, count: usize) {
+        self.client.statements.store(count, Ordering::Relaxed);
+    }
+
+    /// Waits until an operator ends this login.
+    pub async fn ended(&self) {
+        self.client.ended.notified().await;
+    }
+
     /// A look at this client from outside its session.
     pub fn watch(&self) -> ClientWatch {
         ClientWatch(Arc::clone(&self.client))
@@ -352,6 +371,11 @@ impl ClientWatch {
     /// The client's id.
     pub fn id(&self) -> u64 {
         self.0.id
+    }
+
+    /// Who the client is.
+    pub fn info(&self) -> &ClientInfo {
+        &self.0.info
     }
 
     /// What its session does, and how far it has come.

@@ -21,6 +21,7 @@ pub mod cli;
 pub mod clients;
 pub mod cluster;
 pub mod config;
+pub mod console;
 pub mod control;
 pub mod dsn;
 pub mod error;

@@ -1,15 +1,35 @@
-//! Read-only views of the live parts, for everything that shows them: the JSON API now, the console later. A number has
+//! Read-only views of the live parts, for everything that shows them: the JSON API and the console. A number has
 //! one origin, the part that owns it, and is fetched when somebody looks.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// What is known of a server.
+pub use crate::backend::ServerSnapshot;
+/// What is known of a client.
+pub use crate::clients::{ClientAddr, ClientSnapshot, ClientState};
 /// Who keeps a server.
 pub use crate::clients::{Pin, PinnedSession};
+/// What a pool has counted.
+pub use crate::metrics::{PoolTotals, StatementMessage};
 /// What a pool says of itself.
 pub use crate::pool::Status as PoolStatus;
+
+/// The name of the pool through which poolwatch itself asks; no client is in it.
+pub const CONTROL: &str = "control";
 
 /// Where views come from.
 pub struct Status {
     pools: Box<dyn Fn() -> Vec<PoolView> + Send + Sync>,
     pinned: Box<dyn Fn() -> Vec<PinnedSession> + Send + Sync>,
+    live: Option<Live>,
+}
+
+/// Where clients and servers are listed.
+struct Live {
+    clients: Box<dyn Fn() -> Vec<ClientSnapshot> + Send + Sync>,
+    servers: Box<dyn Fn() -> Vec<PoolServer> + Send + Sync>,
+    holdings: Box<dyn Fn() -> Vec<Holding> + Send + Sync>,
 }
 
 /// One pool, as it is at this moment.
@@ -27,6 +47,47 @@ pub struct PoolView {
     pub database: String,
     /// What the pool says of itself.
     pub status: PoolStatus,
+    /// What it has counted.
+    pub totals: PoolTotals,
+}
+
+/// A server and the pool it is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolServer {
+    /// The pool's name.
+    pub pool: String,
+    /// The user it is logged in as.
+    pub user: String,
+    /// The database.
+    pub database: String,
+    /// The port of its address.
+    pub port: u16,
+    /// The server.
+    pub server: ServerSnapshot,
+}
+
+/// A client has a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holding {
+    /// The client's id.
+    pub client: u64,
+    /// The server's id.
+    pub server: u64,
+    /// For how long it has had it.
+    pub held: Duration,
+}
+
+/// Clients and servers, and who has which.
+#[derive(Debug, Clone, Default)]
+pub struct Sessions {
+    /// The clients, those that came first in front.
+    pub clients: Vec<ClientSnapshot>,
+    /// The servers of all pools.
+    pub servers: Vec<PoolServer>,
+    /// Who has a server, by client.
+    pub by_client: HashMap<u64, Holding>,
+    /// And by server.
+    pub by_server: HashMap<u64, Holding>,
 }
 
 impl Status {
@@ -35,6 +96,7 @@ impl Status {
         Self {
             pools: Box::new(pools),
             pinned: Box::new(Vec::new),
+            live: None,
         }
     }
 
@@ -48,6 +110,22 @@ impl Status {
         self
     }
 
+    /// And the clients, the servers, and who has which.
+    #[must_use]
+    pub fn with_sessions(
+        mut self,
+        clients: impl Fn() -> Vec<ClientSnapshot> + Send + Sync + 'static,
+        servers: impl Fn() -> Vec<PoolServer> + Send + Sync + 'static,
+        holdings: impl Fn() -> Vec<Holding> + Send + Sync + 'static,
+    ) -> Self {
+        self.live = Some(Live {
+            clients: Box::new(clients),
+            servers: Box::new(servers),
+            holdings: Box::new(holdings),
+        });
+        self
+    }
+
     /// The sessions that keep their servers, those that came first in front.
     pub fn pinned(&self) -> Vec<PinnedSession> {
         (self.pinned)()
@@ -56,6 +134,20 @@ impl Status {
     /// The pools, in no particular order.
     pub fn pools(&self) -> Vec<PoolView> {
         (self.pools)()
+    }
+
+    /// The clients and servers. Each list is of its own moment: a session that moves on meanwhile may be in one of them only.
+    pub fn sessions(&self) -> Sessions {
+        let Some(live) = &self.live else {
+            return Sessions::default();
+        };
+        let holdings = (live.holdings)();
+        Sessions {
+            clients: (live.clients)(),
+            servers: (live.servers)(),
+            by_client: holdings.iter().map(|held| (held.client, *held)).collect(),
+            by_server: holdings.iter().map(|held| (held.server, *held)).collect(),
+        }
     }
 }
 

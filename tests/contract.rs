@@ -18,7 +18,7 @@ use poolwatch::error::Class;
 use poolwatch::http::{HttpState, Readiness, serve};
 use poolwatch::metrics::{
     AuthFailure, Blocker, ClientState, Kind, Limit, LoginOutcome, Metrics, MigrationRun,
-    MigrationTool, Phase, PinReason, PoolLabels, PoolMetrics, families,
+    MigrationTool, Phase, PinReason, PoolLabels, PoolMetrics, StatementMessage, families,
 };
 use poolwatch::ops::http_client::get;
 use poolwatch::pool::{self, CloseReason, Observer as _, Outcome, PoolEvent, PrePing};
@@ -130,7 +130,13 @@ fn record_everything(product: &Product, pool: &Arc<PoolMetrics>) {
     }
     pool.query_finished(0.002, true);
     pool.query_finished(3.0, false);
-    pool.transaction_finished();
+    pool.transaction_finished(std::time::Duration::from_millis(5));
+    pool.bytes_received_from_client(3);
+    pool.bytes_sent_to_client(4);
+    pool.logged_in();
+    for message in StatementMessage::ALL {
+        pool.statement(message);
+    }
     for phase in Phase::ALL {
         pool.phase(phase, ms(1));
     }
@@ -390,6 +396,7 @@ async fn guards_take_back_what_they_added() {
         database: "orders".to_owned(),
         application_name: HOSTILE.to_owned(),
         addr: ClientAddr::Unix,
+        connection: Default::default(),
     });
     let client = client.unwrap();
     client.set_state(ClientState::Waiting);
@@ -449,8 +456,8 @@ async fn a_pool_that_is_gone_leaves_nothing_and_starts_again_from_zero() {
         product.pool("kept@db:5433/orders"),
         product.pool("gone@db:5433/orders"),
     );
-    kept.transaction_finished();
-    gone.transaction_finished();
+    kept.transaction_finished(std::time::Duration::ZERO);
+    gone.transaction_finished(std::time::Duration::ZERO);
     let held = Arc::new(());
     let seen = Arc::downgrade(&held);
     gone.watch(move || {
@@ -464,7 +471,7 @@ async fn a_pool_that_is_gone_leaves_nothing_and_starts_again_from_zero() {
 
     product.metrics.forget_pool("gone@db:5433/orders");
     assert!(seen.upgrade().is_none(), "what the closure owned is let go");
-    gone.transaction_finished(); // a session that still ends
+    gone.transaction_finished(std::time::Duration::ZERO); // a session that still ends
     let scrape = product.scrape().await;
     let names: BTreeSet<_> = scrape
         .samples
@@ -486,9 +493,9 @@ async fn a_hostile_pool_name_comes_back_as_it_went_in_and_forges_nothing() {
     let product = Product::start().await;
     let tame = product.pool("app@db:5433/orders");
     let hostile = product.pool(HOSTILE);
-    tame.transaction_finished();
-    hostile.transaction_finished();
-    hostile.transaction_finished();
+    tame.transaction_finished(std::time::Duration::ZERO);
+    hostile.transaction_finished(std::time::Duration::ZERO);
+    hostile.transaction_finished(std::time::Duration::ZERO);
     let scrape = product.scrape().await;
     assert_eq!(
         scrape.value("poolwatch_transactions_total", &[(POOL, HOSTILE)]),

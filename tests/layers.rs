@@ -55,7 +55,12 @@ const TABLE: &[(u8, &str, &[&str])] = &[
             "tasks",
         ],
     ),
-    (6, "status", &["pool", "cluster", "query", "clients"]),
+    // A view of a server and of a pool's counts is theirs who keep them.
+    (
+        6,
+        "status",
+        &["pool", "backend", "metrics", "cluster", "query", "clients"],
+    ),
     (
         7,
         "http",
@@ -64,11 +69,18 @@ const TABLE: &[(u8, &str, &[&str])] = &[
         ],
     ),
     (
+        7,
+        "console",
+        &[
+            "status", "cluster", "clients", "metrics", "pgwire", "tls", "error",
+        ],
+    ),
+    (
         8,
         "proxy",
         &[
-            "auth", "cluster", "clients", "query", "backend", "pool", "pgwire", "sql", "tls",
-            "scram", "secret", "metrics", "error", "tasks",
+            "console", "auth", "cluster", "clients", "query", "backend", "pool", "pgwire", "sql",
+            "tls", "scram", "secret", "metrics", "error", "tasks",
         ],
     ),
     (
@@ -96,6 +108,7 @@ const TABLE: &[(u8, &str, &[&str])] = &[
             "cluster",
             "status",
             "http",
+            "console",
             "proxy",
         ],
     ),

@@ -14,8 +14,9 @@ use tokio::net::TcpListener;
 
 use crate::auth::Admission;
 use crate::clients::Clients;
-use crate::cluster::{Cluster, OwnServers};
+use crate::cluster::Cluster;
 use crate::config::Settings;
+use crate::console::Console;
 use crate::control::Control;
 use crate::error::chain;
 use crate::http::{self, HttpState, Latch, Readiness};
@@ -25,11 +26,16 @@ use crate::status::{PoolView, Status};
 use crate::tasks::Tasks;
 use crate::tls::ServerTls;
 
+mod asks;
+mod hooks;
 mod migrations;
 mod parts;
 mod probe;
 mod threads;
 
+pub use crate::console::{Ask, Shutdown};
+pub use asks::Asked;
+use asks::Asks;
 pub use parts::StartError;
 pub(crate) use parts::operating_system_user;
 use threads::Threads;
@@ -37,11 +43,16 @@ use threads::Threads;
 /// After the pools are closed, how long cancelled queries may take to end before their clients are cut off.
 const AFTER_CANCEL: Duration = Duration::from_secs(2);
 
+/// Between two looks at clients that are to leave.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// A running poolwatch.
 #[derive(Debug)]
 pub struct App {
     /// What it runs on now; a reload replaces it.
-    settings: Mutex<Settings>,
+    settings: Arc<Mutex<Settings>>,
+    /// What operators ask of the process.
+    asks: Asks,
     bound: Vec<Bound>,
     http_address: SocketAddr,
     data: Threads,
@@ -51,6 +62,7 @@ pub struct App {
     /// Probes and HTTP.
     background: Tasks,
     proxy: Proxy,
+    clients: Clients,
     cluster: Cluster,
     control: Control,
     admission: Admission,
@@ -73,11 +85,7 @@ impl App {
     pub fn start(settings: Settings) -> Result<Self, StartError> {
         let upstream = parts::upstream(&settings)?;
         let listeners = parts::listeners(&settings)?;
-        let bound = listeners
-            .iter()
-            .map(Listener::bound)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(StartError::Io)?;
+        let bound = parts::bound(&listeners)?;
         let http_listener = parts::http_listener(&settings)?;
         let http_address = http_listener.local_addr().map_err(StartError::Io)?;
         let data = Threads::start("data", settings.threads.data).map_err(StartError::Io)?;
@@ -91,23 +99,28 @@ impl App {
         let control = parts::control(&upstream, &settings, &metrics)?;
         let admission = parts::admission(&settings, &upstream, &control, control_path.first())?;
         let tls = ServerTls::new(&parts::server_files(&settings)?)?;
+        let console = Console::new(
+            parts::console(&settings, &bound),
+            cluster.clone(),
+            clients.clone(),
+            metrics.proxy(),
+        );
         let proxy_parts = Parts {
             cluster: cluster.clone(),
-            clients,
+            clients: clients.clone(),
             admission: admission.clone(),
             metrics: metrics.proxy(),
             tls: tls.clone(),
             tasks: sessions.clone(),
+            console: console.clone(),
         };
         let proxy = Proxy::new(parts::proxy(&settings), proxy_parts);
-        let own = control.clone();
-        cluster.set_own_servers(OwnServers {
-            database: upstream.database.clone(),
-            close_idle: Arc::new(move || own.close_idle()),
-        });
+        cluster.set_own_servers(parts::own_servers(&upstream, &control));
         let readiness = Readiness::new();
+        let (asking, asks) = asks::channel();
         let app = Self {
-            settings: Mutex::new(settings),
+            settings: Arc::new(Mutex::new(settings)),
+            asks,
             bound,
             http_address,
             data,
@@ -115,29 +128,38 @@ impl App {
             sessions,
             background,
             proxy,
+            clients,
             cluster,
             control,
             admission,
             tls,
             readiness,
         };
-        let upstream_latch = app.readiness.latch("upstream");
-        app.serve_http(http_listener, metrics.clone())?;
-        app.probe(&metrics, upstream_latch);
-        app.watch_migrations(&metrics);
-        app.enforce_limits();
+        let status = Arc::new(app.status());
+        app.open_console(&console, status.clone(), asking);
+        app.serve_http(http_listener, metrics.clone(), status)?;
+        app.begin(&metrics);
         app.accept(listeners);
         Ok(app)
+    }
+
+    /// What goes on beside the clients.
+    fn begin(&self, metrics: &Metrics) {
+        let upstream_latch = self.readiness.latch("upstream");
+        self.probe(metrics, upstream_latch);
+        self.watch_migrations(metrics);
+        self.enforce_limits();
     }
 
     fn serve_http(
         &self,
         listener: std::net::TcpListener,
         metrics: Metrics,
+        status: Arc<Status>,
     ) -> Result<(), StartError> {
         let state = HttpState {
             metrics,
-            status: Arc::new(self.status()),
+            status,
             readiness: self.readiness.clone(),
         };
         let runtime = self.control_path.first();
@@ -154,6 +176,8 @@ impl App {
     fn status(&self) -> Status {
         let (cluster, control) = (self.cluster.clone(), self.control.clone());
         let pinned = self.proxy.pinned().clone();
+        let (clients, servers) = (self.clients.clone(), self.cluster.clone());
+        let sessions = self.proxy.sessions();
         Status::new(move || {
             let mut pools: Vec<PoolView> = cluster
                 .pools()
@@ -165,12 +189,18 @@ impl App {
                     port: pool.target().host().port,
                     database: pool.target().database.clone(),
                     status: pool.pool.status(),
+                    totals: pool.metrics.totals(),
                 })
                 .collect();
             pools.push(parts::control_view(&control));
             pools
         })
         .with_pinned(move || pinned.snapshot())
+        .with_sessions(
+            move || clients.snapshot(),
+            move || servers.pools().iter().flat_map(parts::servers).collect(),
+            move || sessions.links().into_iter().map(parts::holding).collect(),
+        )
     }
 
     fn probe(&self, metrics: &Metrics, latch: Latch) {
@@ -224,6 +254,31 @@ impl App {
                         tracing::error!(%error, "a listener ended");
                     }
                 });
+        }
+    }
+
+    /// What it runs on now.
+    pub fn settings(&self) -> Settings {
+        self.settings.lock().clone()
+    }
+
+    /// The next thing that an operator asks of the process as a whole.
+    pub async fn asked(&self) -> Asked {
+        self.asks.next().await
+    }
+
+    /// Takes no new clients, and waits until those that are in have left, `admin.wait_timeout` at most.
+    pub async fn clients_gone(&self) {
+        self.readiness.set_stopping();
+        self.proxy.close_to_new();
+        let limit = self.settings.lock().admin.wait_timeout;
+        let gone = async {
+            while !self.clients.is_empty() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout(limit, gone).await.is_err() {
+            tracing::warn!(?limit, "not waiting any longer for clients to leave");
         }
     }
 
@@ -288,11 +343,20 @@ impl App {
     /// What had to be cut off.
     pub async fn stop(self) -> Result<(), Unfinished> {
         let limit = self.settings.lock().shutdown.timeout;
+        self.stop_within(limit).await
+    }
+
+    /// As [`stop`](Self::stop), with a limit of one's own for the transactions under way.
+    ///
+    /// # Errors
+    /// What had to be cut off.
+    pub async fn stop_within(self, limit: Duration) -> Result<(), Unfinished> {
         let started = Instant::now();
         tracing::info!(?limit, "stopping");
         self.readiness.set_stopping();
         self.sessions.stop();
         self.proxy.stop_sessions();
+        self.clients.end_logins(|_, _| true);
         let mut unfinished = Unfinished::default();
         if let Err(tasks) = self.sessions.wait(limit).await {
             tracing::warn!(?limit, "cancelling what still runs");

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -11,15 +12,18 @@ use super::{bind_error, control_labels};
 use crate::auth::{self, Admission, Lookup, Method, Stored, UserlistError, Users};
 use crate::backend::{Credentials, OpenTransaction, Protocol, Target};
 use crate::clients;
-use crate::cluster;
-use crate::config::{AuthMethod, PoolMode, ResetOnReturn, ServerReset, Settings, TlsVersion};
+use crate::cluster::{self, OwnServers, PoolHandle};
+use crate::config::{
+    AuthMethod, PoolMode, ROWS, ResetOnReturn, Row, ServerReset, Settings, TlsVersion,
+};
+use crate::console;
 use crate::control::{self, Control};
 use crate::dsn::{Dsn, Host, HostPort};
 use crate::metrics::Metrics;
 use crate::pool;
-use crate::proxy::{self, Listener};
+use crate::proxy::{self, Bound, Link, Listener};
 use crate::secret::Secret;
-use crate::status::PoolView;
+use crate::status::{Holding, PoolServer, PoolTotals, PoolView};
 use crate::tls::{ClientTls, MinVersion, ServerFiles, TlsError, TlsFiles};
 
 /// Why poolwatch could not start.
@@ -257,6 +261,36 @@ pub(super) fn proxy(settings: &Settings) -> proxy::Config {
     }
 }
 
+pub(super) fn console(settings: &Settings, bound: &[Bound]) -> console::Config {
+    let port = bound.iter().find_map(|bound| match bound {
+        Bound::Tcp(address) => Some(address.port()),
+        Bound::Unix(_) => None,
+    });
+    let unix = settings.listen.unix_socket().map(|socket| socket.port);
+    console::Config {
+        admin_users: settings.admin.users.0.clone(),
+        stats_users: settings.admin.stats_users.0.clone(),
+        trusted: settings.trusts_clients(),
+        wait_limit: settings.admin.wait_timeout,
+        max_clients: settings.listen.max_clients,
+        max_clients_per_user: settings.limits.clients_per_user,
+        transaction_pooling: settings.pool.mode == PoolMode::Transaction,
+        port: port.or(unix).unwrap_or_default(),
+    }
+}
+
+/// Every setting, as the console shows it.
+pub(super) fn shown(settings: &Settings) -> Vec<console::Setting> {
+    let defaults = Settings::default();
+    let setting = |row: &Row| console::Setting {
+        key: row.name.to_owned(),
+        value: row.show(settings),
+        default: row.show(&defaults),
+        changeable: row.reloadable,
+    };
+    ROWS.iter().map(setting).collect()
+}
+
 /// The files of TLS with clients.
 pub(super) fn server_files(settings: &Settings) -> Result<ServerFiles, TlsError> {
     let listen = &settings.listen;
@@ -308,6 +342,44 @@ pub(super) fn control_view(control: &Control) -> PoolView {
         port: host.port,
         database: control.config().database.clone(),
         status: control.status(),
+        totals: PoolTotals::default(),
+    }
+}
+
+/// Where clients connect.
+pub(super) fn bound(listeners: &[Listener]) -> Result<Vec<Bound>, StartError> {
+    let bound: io::Result<_> = listeners.iter().map(Listener::bound).collect();
+    bound.map_err(StartError::Io)
+}
+
+/// The servers through which poolwatch itself asks.
+pub(super) fn own_servers(upstream: &Target, control: &Control) -> OwnServers {
+    let own = control.clone();
+    OwnServers {
+        database: upstream.database.clone(),
+        close_idle: Arc::new(move || own.close_idle()),
+    }
+}
+
+/// The servers of one pool.
+pub(super) fn servers(pool: &Arc<PoolHandle>) -> Vec<PoolServer> {
+    let target = pool.target();
+    let servers = pool.roster.snapshot().into_iter();
+    let of_pool = |server| PoolServer {
+        pool: pool.name().to_owned(),
+        user: target.user.clone(),
+        database: target.database.clone(),
+        port: target.host().port,
+        server,
+    };
+    servers.map(of_pool).collect()
+}
+
+pub(super) fn holding(link: Link) -> Holding {
+    Holding {
+        client: link.client,
+        server: link.server,
+        held: link.since.elapsed(),
     }
 }
 

@@ -126,6 +126,11 @@ impl Admission {
         }))
     }
 
+    /// Whether clients come in without a proof.
+    pub fn trusts(&self) -> bool {
+        self.0.method == Method::Trust
+    }
+
     /// Who a client says it is.
     ///
     /// # Errors

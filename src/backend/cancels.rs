@@ -5,7 +5,7 @@
 //! ignores it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
@@ -14,6 +14,8 @@ use super::{CancelToken, ConnectError};
 /// The way to cancel what one server runs, and the requests under way.
 #[derive(Debug)]
 pub struct Cancels {
+    /// The id of the server that this is the way to; 0 if it is in no list.
+    server: AtomicU64,
     token: CancelToken,
     in_flight: AtomicUsize,
     /// A request may still reach the server although nobody waits for it any more.
@@ -33,11 +35,22 @@ impl Cancels {
     /// For a server with this token.
     pub fn new(token: CancelToken) -> Arc<Self> {
         Arc::new(Self {
+            server: AtomicU64::new(0),
             token,
             in_flight: AtomicUsize::new(0),
             tainted: AtomicBool::new(false),
             quiet: Notify::new(),
         })
+    }
+
+    /// The server has this id.
+    pub(super) fn belong_to(&self, server: u64) {
+        self.server.store(server, Ordering::Relaxed);
+    }
+
+    /// The id of the server, as in its pool's [`Roster`](super::Roster); 0 if it is in none.
+    pub fn server(&self) -> u64 {
+        self.server.load(Ordering::Relaxed)
     }
 
     /// Decides to cancel. The caller holds what keeps the server with the client whose query is meant.

@@ -83,6 +83,7 @@ impl Lease {
     /// Takes charge of a checkout; from now on dropping it closes the server.
     pub fn new(mut checkout: Checkout<ServerManager>) -> Self {
         checkout.discard_on_drop(CloseReason::ClientAbort);
+        checkout.hold();
         Self { checkout }
     }
 
@@ -106,6 +107,7 @@ impl Lease {
     /// Returns a server that is idle, with nothing owed and no state left.
     #[inline]
     pub fn give_back(mut self) {
+        self.checkout.let_go();
         self.checkout.keep_on_drop();
     }
 

@@ -1,6 +1,7 @@
 //! Servers as a bb8 pool keeps them.
 
 use super::error::ServerError;
+use super::roster::Roster;
 use super::server::Server;
 use super::target::Target;
 
@@ -8,12 +9,18 @@ use super::target::Target;
 #[derive(Debug, Clone)]
 pub struct ServerManager {
     target: Target,
+    roster: Roster,
 }
 
 impl ServerManager {
     /// Servers at this target.
     pub fn new(target: Target) -> Self {
-        Self { target }
+        Self::listing(target, Roster::default())
+    }
+
+    /// Servers at this target, which are in this list while they live.
+    pub fn listing(target: Target, roster: Roster) -> Self {
+        Self { target, roster }
     }
 }
 
@@ -22,7 +29,10 @@ impl bb8::ManageConnection for ServerManager {
     type Error = ServerError;
 
     async fn connect(&self) -> Result<Server, ServerError> {
-        Ok(Server::connect(&self.target).await?)
+        let round = self.roster.round();
+        let mut server = Server::connect(&self.target).await?;
+        server.list_in(&self.roster, round);
+        Ok(server)
     }
 
     /// The ping: an empty statement, which PostgreSQL answers without a snapshot, a plan or a line in its log.

@@ -14,11 +14,12 @@ mod manager;
 mod parameters;
 mod query;
 mod reset;
+mod roster;
 mod server;
 mod statement;
 mod target;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transport;
 
 pub use cancels::{Aim, Cancels};
@@ -29,6 +30,7 @@ pub use lease::{Lease, OpenTransaction, Remains, RestoreError};
 pub use manager::ServerManager;
 pub use parameters::Parameters;
 pub use reset::Reset;
+pub use roster::{Ids, Roster, ServerSnapshot};
 pub use server::{Carried, Server, TxStatus};
 pub use statement::{Statement, Statements, Variant};
 pub use target::{CancelToken, Protocol, Target};

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use tokio::task::coop::unconstrained;
+use tokio::time::Instant;
 
 use super::cancels::Cancels;
 use super::copies::Copies;
 use super::error::HangUp;
 use super::parameters::Parameters;
+use super::roster::{Roster, RosterPlace};
 use crate::pgwire::{HEADER, Header, Inbox, ServerMessage, backend, cstr, frontend};
 use crate::tls::Stream;
 
@@ -74,6 +76,8 @@ pub struct Server {
     broken: Option<HangUp>,
     /// Bytes that were read and not looked at.
     pub(super) unread: Vec<u8>,
+    /// Its place in its pool's list.
+    place: Option<RosterPlace>,
 }
 
 impl Server {
@@ -100,6 +104,36 @@ impl Server {
             busy: false,
             broken: None,
             unread: Vec::new(),
+            place: None,
+        }
+    }
+
+    /// Enters it into the list of its pool; `round` is what the list said before it was opened.
+    pub(super) fn list_in(&mut self, roster: &Roster, round: u64) {
+        self.place = Some(roster.enter(round, self.process_id, &self.stream, &self.cancels));
+    }
+
+    /// Somebody takes it in hand.
+    #[inline]
+    pub(super) fn hold(&self) {
+        if let Some(place) = &self.place {
+            place.hold();
+        }
+    }
+
+    /// Nobody holds it any more.
+    #[inline]
+    pub(super) fn let_go(&self) {
+        if let Some(place) = &self.place {
+            place.let_go(self.copies.len());
+        }
+    }
+
+    /// It is given to a client's request.
+    #[inline]
+    pub fn asked(&self, when: Instant) {
+        if let Some(place) = &self.place {
+            place.asked(when);
         }
     }
 

@@ -2,7 +2,8 @@
 
 mod asking;
 mod ending;
-mod fake;
+pub(crate) mod fake;
+mod listed;
 mod login;
 mod looking;
 mod protocol;

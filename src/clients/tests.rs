@@ -1,6 +1,7 @@
 //! Who is counted, and as what.
 
 use super::*;
+use crate::error::ClientError;
 
 fn info(user: &str) -> ClientInfo {
     ClientInfo {
@@ -8,6 +9,7 @@ fn info(user: &str) -> ClientInfo {
         database: "app".to_owned(),
         application_name: String::new(),
         addr: ClientAddr::Tcp(SocketAddr::from(([192, 0, 2, 7], 4711))),
+        connection: Connection::default(),
     }
 }
 

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::base::{Base, BaseError, requested};
 use super::bases::{Bases, Requested};
-use crate::backend::{Lease, Server, ServerError, ServerManager, Statements, Target};
+use crate::backend::{Lease, Roster, Server, ServerError, ServerManager, Statements, Target};
 use crate::error::{Class, ClientError, chain};
 use crate::metrics::{Limit, PoolMetrics, ProxyMetrics};
 use crate::pgwire::{ServerMessage, StartupParameters};
@@ -27,13 +27,23 @@ pub struct PoolHandle {
     /// The prepared statements that its clients share.
     pub statements: Statements,
     target: Target,
+    /// The servers it has.
+    pub roster: Roster,
     /// How often the credential had changed when somebody last asked for this pool.
     changes: AtomicU64,
     /// A login came through: the database is there, and the figures are kept.
     proven: AtomicBool,
-    /// How many commands keep it from giving servers.
-    holds: Mutex<usize>,
+    holds: Mutex<Holds>,
     bases: Bases,
+}
+
+/// What keeps a pool from giving servers.
+#[derive(Debug, Default)]
+struct Holds {
+    /// How many commands.
+    commands: usize,
+    /// And an operator.
+    ordered: bool,
 }
 
 /// Why there is no server for a request.
@@ -104,6 +114,7 @@ impl PoolHandle {
         metrics: Arc<PoolMetrics>,
         proxy: Arc<ProxyMetrics>,
         target: Target,
+        roster: Roster,
     ) -> Self {
         Self {
             changes: AtomicU64::new(target.credentials.changes()),
@@ -113,6 +124,7 @@ impl PoolHandle {
             proxy,
             statements: Statements::default(),
             target,
+            roster,
             proven: AtomicBool::new(false),
             holds: Mutex::default(),
             bases: Bases::default(),
@@ -136,14 +148,25 @@ impl PoolHandle {
     /// Grants nothing until as many [`release`](Self::release)s. Those who ask wait, in their order.
     pub(super) fn hold(&self) {
         let mut holds = self.holds.lock();
-        *holds += 1;
+        holds.commands += 1;
         self.pool.pause();
     }
 
     pub(super) fn release(&self) {
         let mut holds = self.holds.lock();
-        *holds -= 1;
-        if *holds == 0 {
+        holds.commands -= 1;
+        if holds.commands == 0 && !holds.ordered {
+            self.pool.resume();
+        }
+    }
+
+    /// Holds it for an operator, or not any more.
+    pub(super) fn order_paused(&self, paused: bool) {
+        let mut holds = self.holds.lock();
+        let was = std::mem::replace(&mut holds.ordered, paused);
+        if paused && !was {
+            self.pool.pause();
+        } else if was && !paused && holds.commands == 0 {
             self.pool.resume();
         }
     }

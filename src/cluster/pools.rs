@@ -8,7 +8,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::PoolHandle;
-use crate::backend::{Credentials, ServerManager, Target};
+use super::orders::Orders;
+use crate::backend::{Credentials, Ids, Roster, ServerManager, Target};
+use crate::dsn::HostPort;
 use crate::error::{Class, ClientError};
 use crate::metrics::{Metrics, PoolLabels};
 use crate::pgwire::ServerMessage;
@@ -29,22 +31,25 @@ pub struct Config {
 
 /// All pools. Clones share them.
 #[derive(Debug, Clone)]
-pub struct Cluster(Arc<Inner>);
+pub struct Cluster(pub(super) Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
     metrics: Metrics,
+    /// Of servers, over all pools.
+    ids: Ids,
     /// The limit on all pools' connections together.
     budget: Option<Budget>,
     /// Locked at logins, reloads and scrapes; never on a query's path.
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
 }
 
 #[derive(Debug)]
-struct State {
+pub(super) struct State {
     config: Config,
-    pools: BTreeMap<(String, String), Arc<PoolHandle>>,
+    pub(super) pools: BTreeMap<(String, String), Arc<PoolHandle>>,
     closed: bool,
+    pub(super) orders: Orders,
     /// The servers through which poolwatch itself asks.
     own: Option<OwnServers>,
 }
@@ -73,6 +78,9 @@ pub enum RouteError {
     /// The settings make no pool.
     #[error(transparent)]
     Config(#[from] pool::ConfigError),
+    /// An operator disabled the database.
+    #[error("database \"{0}\" does not take new clients: it was disabled on the console")]
+    Disabled(String),
     /// poolwatch is stopping.
     #[error("terminating connection due to administrator command")]
     Closed,
@@ -83,6 +91,7 @@ impl ClientError for RouteError {
         match self {
             RouteError::TooManyPools(_) => Class::Limit,
             RouteError::Config(_) => Class::Internal,
+            RouteError::Disabled(_) => Class::Rejected,
             RouteError::Closed => Class::Shutdown,
         }
     }
@@ -96,10 +105,12 @@ impl Cluster {
             config,
             pools: BTreeMap::new(),
             closed: false,
+            orders: Orders::default(),
             own: None,
         };
         Self(Arc::new(Inner {
             metrics,
+            ids: Ids::default(),
             budget,
             state: Mutex::new(state),
         }))
@@ -120,6 +131,9 @@ impl Cluster {
         if state.closed {
             return Err(RouteError::Closed);
         }
+        if state.orders.is_disabled(database) {
+            return Err(RouteError::Disabled(database.to_owned()));
+        }
         let key = (user.to_owned(), database.to_owned());
         if let Some(pool) = state.pools.get(&key) {
             pool.renew();
@@ -129,6 +143,7 @@ impl Cluster {
             return Err(RouteError::TooManyPools(state.config.max_pools));
         }
         let pool = self.open(&state.config, user, database, credentials)?;
+        pool.order_paused(state.orders.is_paused(database));
         state.pools.insert(key, pool.clone());
         Ok(pool)
     }
@@ -153,7 +168,8 @@ impl Cluster {
             host: target.host().host.to_string(),
             port: target.host().port,
         });
-        let manager = ServerManager::new(target.clone());
+        let roster = Roster::new(self.0.ids.clone());
+        let manager = ServerManager::listing(target.clone(), roster.clone());
         let pool = match &self.0.budget {
             Some(budget) => Pool::sharing(budget, manager, config.pool, metrics.clone())?,
             None => Pool::new(manager, config.pool, metrics.clone())?,
@@ -162,7 +178,7 @@ impl Cluster {
         metrics.watch(move || watched.status());
         let proxy = self.0.metrics.proxy();
         Ok(Arc::new(PoolHandle::new(
-            name, pool, metrics, proxy, target,
+            name, pool, metrics, proxy, target, roster,
         )))
     }
 
@@ -205,6 +221,18 @@ impl Cluster {
         if let Some(own) = own.filter(|own| own.database == database) {
             (own.close_idle)();
         }
+    }
+
+    /// The rules of each pool, as they are now.
+    pub fn rules(&self) -> pool::Config {
+        self.0.state.lock().config.pool
+    }
+
+    /// Where the servers are, and the database of the upstream URL.
+    pub fn upstream(&self) -> (HostPort, String) {
+        let state = self.0.state.lock();
+        let upstream = &state.config.upstream;
+        (upstream.host().clone(), upstream.database.clone())
     }
 
     /// All pools, by name.

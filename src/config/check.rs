@@ -46,6 +46,11 @@ fn bounds(reading: &mut Reading) {
             !listen.login_timeout.is_zero(),
             TIMED,
         ),
+        (
+            "admin.wait_timeout",
+            !settings.admin.wait_timeout.is_zero(),
+            TIMED,
+        ),
         ("limits.idle_client", runs(limits.idle_client), TIMED),
         (
             "limits.idle_in_transaction",

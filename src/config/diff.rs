@@ -1,7 +1,7 @@
 //! What differs between two settings, for a reload to apply and to log.
 
 use super::settings::Settings;
-use super::table::ROWS;
+use super::table::{ROWS, Row};
 
 /// A key whose value differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,14 @@ impl Settings {
                 }
             })
             .collect()
+    }
+
+    /// These settings with one key's value of `new`.
+    #[must_use]
+    pub fn with(&self, row: &Row, new: &Settings) -> Settings {
+        let mut settings = self.clone();
+        (row.copy)(new, &mut settings);
+        settings
     }
 
     /// These settings with the reloadable ones of `new`: what the process runs on after a reload.

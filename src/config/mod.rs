@@ -38,11 +38,12 @@ pub use load::{Loaded, load};
 pub use origin::Origin;
 pub use problem::{Problem, Problems, Wrong};
 pub use settings::{
-    Auth, Http, Init, Limits, Listen, Log, Migrate, Pool, Settings, Shutdown, Threads, Upstream,
+    Admin, Auth, Http, Init, Limits, Listen, Log, Migrate, Pool, Settings, Shutdown, Threads,
+    Upstream,
 };
 pub use sources::{Argument, ReadFile, Sources};
 pub use table::{DropIn, ROWS, Row, Rule};
 pub use value::{
-    Addresses, AuthMethod, DropPublic, LogFormat, LogLevel, PoolMode, ResetOnReturn, ServerReset,
-    TlsVersion, ValueError, VectorMode,
+    Addresses, AuthMethod, DropPublic, LogFormat, LogLevel, Names, PoolMode, ResetOnReturn,
+    ServerReset, TlsVersion, ValueError, VectorMode,
 };

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::value::{
-    Addresses, AuthMethod, DropPublic, LogFormat, LogLevel, PoolMode, ResetOnReturn, ServerReset,
-    TlsVersion, VectorMode,
+    Addresses, AuthMethod, DropPublic, LogFormat, LogLevel, Names, PoolMode, ResetOnReturn,
+    ServerReset, TlsVersion, VectorMode,
 };
 use crate::dsn::{Dsn, Host, HostPort};
 
@@ -20,6 +20,8 @@ pub struct Settings {
     pub auth: Auth,
     /// Where metrics and health are answered.
     pub http: Http,
+    /// Who may use the console.
+    pub admin: Admin,
     /// The pool of server connections.
     pub pool: Pool,
     /// What clients and pools may take at most.
@@ -168,6 +170,25 @@ impl Default for Http {
     fn default() -> Self {
         Self {
             address: HostPort::tcp("127.0.0.1", 9432),
+        }
+    }
+}
+
+/// `admin.*`
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "ROWS has the meaning of every key, once")]
+pub struct Admin {
+    pub users: Names,
+    pub stats_users: Names,
+    pub wait_timeout: Duration,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            users: Names::default(),
+            stats_users: Names::default(),
+            wait_timeout: Duration::from_secs(10 * 60),
         }
     }
 }

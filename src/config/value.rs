@@ -240,6 +240,25 @@ impl Value for Addresses {
     }
 }
 
+/// Names, separated by commas.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Names(
+    /// In the order written, none of them empty.
+    pub Vec<String>,
+);
+
+impl Value for Names {
+    fn read(text: &str) -> Result<Self, ValueError> {
+        let names = text.split(',').map(str::trim);
+        let names = names.filter(|name| !name.is_empty()).map(str::to_owned);
+        Ok(Self(names.collect()))
+    }
+
+    fn show(&self) -> String {
+        self.0.join(", ")
+    }
+}
+
 /// `host:port` or `[v6]:port`.
 fn listen_address(text: &str) -> Option<HostPort> {
     let (host, port) = text.trim().rsplit_once(':')?;

@@ -155,6 +155,7 @@ fn view(name: &str, max_overflow: i32) -> PoolView {
             oldest_wait: Duration::from_millis(1500),
             ..Default::default()
         },
+        totals: Default::default(),
     }
 }
 

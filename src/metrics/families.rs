@@ -172,6 +172,30 @@ pub const TRANSACTIONS: Family = Family::counter(
     "Transactions that ended, those of a single statement included.",
     BY_POOL,
 );
+/// Time within transactions.
+pub const TRANSACTION_SECONDS: Family = Family::counter(
+    "poolwatch_transaction_seconds_total",
+    "Time that ended transactions took, from their first statement's start in poolwatch, the wait for a server included.",
+    BY_POOL,
+);
+/// Bytes of one pool's clients.
+pub const CLIENT_BYTES: Family = Family::counter(
+    "poolwatch_pool_client_bytes_total",
+    "Bytes of the PostgreSQL protocol that the pool's clients sent (received) or were sent after their logins.",
+    &[POOL, "direction"],
+);
+/// Logins that came through.
+pub const POOL_LOGINS: Family = Family::counter(
+    "poolwatch_pool_logins_total",
+    "Clients that logged in to the pool.",
+    BY_POOL,
+);
+/// Uses of named statements.
+pub const PREPARED_STATEMENTS: Family = Family::counter(
+    "poolwatch_prepared_statements_total",
+    "Messages about prepared statements with a name: clients' Parse, Parse answered by servers, clients' Bind.",
+    &[POOL, "message"],
+);
 /// Where a query's time went.
 pub const QUERY_PHASE: Family = Family::histogram(
     "poolwatch_query_phase_seconds",
@@ -301,7 +325,7 @@ pub const BUILD_INFO: Family = Family::gauge(
 );
 
 /// All of them. `process_*` come from the library and are not declared here.
-pub const ALL: [&Family; 46] = [
+pub const ALL: [&Family; 50] = [
     &CONNECTION_COUNT,
     &CONNECTION_MAX,
     &CONNECTION_IDLE_MAX,
@@ -327,6 +351,10 @@ pub const ALL: [&Family; 46] = [
     &POOL_INVALIDATIONS,
     &POOL_BUGS,
     &TRANSACTIONS,
+    &TRANSACTION_SECONDS,
+    &CLIENT_BYTES,
+    &POOL_LOGINS,
+    &PREPARED_STATEMENTS,
     &QUERY_PHASE,
     &PINNED_SESSIONS,
     &PINS,

@@ -75,6 +75,18 @@ label_enum! {
 }
 
 label_enum! {
+    /// A message about a prepared statement with a name; the label `message` of `poolwatch_prepared_statements_total`.
+    StatementMessage {
+        /// A client's Parse.
+        ClientParse => "client_parse",
+        /// A Parse that a server answered, a client's or one of ours.
+        ServerParse => "server_parse",
+        /// A client's Bind.
+        Bind => "bind",
+    }
+}
+
+label_enum! {
     /// How a client's login ended; the label `outcome` of `poolwatch_logins_total`.
     LoginOutcome {
         /// The client may send queries.

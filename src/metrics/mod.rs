@@ -26,9 +26,10 @@ mod upstream;
 pub use family::{Family, Kind};
 pub use labels::{
     AuthFailure, Blocker, ClientState, Limit, LoginOutcome, MigrationTool, Phase, PinReason,
+    StatementMessage,
 };
 pub use migrations::{CollectorMetrics, MigrationMetrics, MigrationRun};
-pub use pool::{PinGuard, PoolLabels, PoolMetrics};
+pub use pool::{PinGuard, PoolLabels, PoolMetrics, PoolTotals};
 pub use proxy::ProxyMetrics;
 pub use registry::{EncodeError, Metrics};
 pub use upstream::UpstreamMetrics;

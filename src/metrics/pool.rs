@@ -9,7 +9,7 @@ use prometheus::Histogram;
 use super::count::{Count, Level};
 use super::families as f;
 use super::family::Family;
-use super::labels::{Phase, PinReason, server_port};
+use super::labels::{Phase, PinReason, StatementMessage, server_port};
 use super::scrape::{Scrape, new_histogram};
 use crate::pool::{CloseReason, Observer, Outcome, PoolEvent, PrePing, Status};
 
@@ -36,6 +36,12 @@ pub struct PoolMetrics {
     invalidations: Count,
     bugs: Count,
     transactions: Count,
+    /// Nanoseconds.
+    transaction_time: Count,
+    client_received: Count,
+    client_sent: Count,
+    logins: Count,
+    statements: [Count; StatementMessage::COUNT],
     pins: [Count; PinReason::COUNT],
     pinned: [Level; PinReason::COUNT],
     create_time: Histogram,
@@ -48,6 +54,36 @@ pub struct PoolMetrics {
     phases: [Histogram; Phase::COUNT],
     /// Locked by a scrape and by [`watch`](Self::watch) only, never by what records.
     status: Mutex<Option<StatusSource>>,
+}
+
+/// The counts of one pool at one moment. Each is read by itself, so under load they may be a query apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PoolTotals {
+    /// Transactions that ended.
+    pub transactions: u64,
+    /// The time they took, each from its first statement's start in poolwatch, the wait for a server included.
+    pub transaction_time: Duration,
+    /// Statements that ended.
+    pub queries: u64,
+    /// The time they took, each from its start in poolwatch, the wait for a server included.
+    pub query_time: Duration,
+    /// The time from asking for a server to having it.
+    pub wait_time: Duration,
+    /// Checkouts that got a server.
+    pub assignments: u64,
+    /// Bytes from clients.
+    pub received: u64,
+    /// Bytes to clients.
+    pub sent: u64,
+    /// Clients that logged in.
+    pub logins: u64,
+    /// Messages about statements with a name, in the order of [`StatementMessage::ALL`].
+    pub statements: [u64; StatementMessage::COUNT],
+}
+
+/// A histogram's sum of seconds, each of which was a duration.
+fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
 type StatusSource = Box<dyn Fn() -> Status + Send + Sync>;
@@ -64,6 +100,11 @@ impl PoolMetrics {
             invalidations: Count::default(),
             bugs: Count::default(),
             transactions: Count::default(),
+            transaction_time: Count::default(),
+            client_received: Count::default(),
+            client_sent: Count::default(),
+            logins: Count::default(),
+            statements: Default::default(),
             pins: Default::default(),
             pinned: Default::default(),
             create_time: new_histogram(&f::CONNECTION_CREATE_TIME),
@@ -105,9 +146,52 @@ impl PoolMetrics {
         }
     }
 
-    /// A transaction ended: a ReadyForQuery "idle" that ends at least one executed statement.
-    pub fn transaction_finished(&self) {
+    /// A transaction ended: a ReadyForQuery "idle" that ends at least one executed statement. It took so long from the first
+    /// one's start in poolwatch.
+    pub fn transaction_finished(&self, took: Duration) {
         self.transactions.inc();
+        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.transaction_time.add(nanoseconds);
+    }
+
+    /// `n` bytes came from a client of this pool.
+    pub fn bytes_received_from_client(&self, n: usize) {
+        self.client_received.add(n as u64);
+    }
+
+    /// `n` bytes went to a client of this pool.
+    pub fn bytes_sent_to_client(&self, n: usize) {
+        self.client_sent.add(n as u64);
+    }
+
+    /// A client has logged in.
+    pub fn logged_in(&self) {
+        self.logins.inc();
+    }
+
+    /// A message about a prepared statement with a name.
+    pub fn statement(&self, message: StatementMessage) {
+        self.statements[message as usize].inc();
+    }
+
+    /// What was counted so far, as far as it is shown as numbers without buckets.
+    pub fn totals(&self) -> PoolTotals {
+        let seconds = |histogram: &Histogram| duration(histogram.get_sample_sum());
+        let checkouts = |outcome: Outcome| self.checkouts[outcome as usize].get();
+        PoolTotals {
+            transactions: self.transactions.get(),
+            transaction_time: Duration::from_nanos(self.transaction_time.get()),
+            queries: self.operation_ok.get_sample_count()
+                + self.operation_failed.get_sample_count(),
+            query_time: seconds(&self.operation_ok) + seconds(&self.operation_failed),
+            wait_time: seconds(&self.wait_time),
+            assignments: checkouts(Outcome::Direct) + checkouts(Outcome::Waited),
+            received: self.client_received.get(),
+            sent: self.client_sent.get(),
+            logins: self.logins.get(),
+            statements: StatementMessage::ALL
+                .map(|message| self.statements[message as usize].get()),
+        }
     }
 
     /// How long a phase of a query took.
@@ -152,6 +236,23 @@ impl PoolMetrics {
         out.counter(&f::POOL_INVALIDATIONS, &[name], self.invalidations.get());
         out.counter(&f::POOL_BUGS, &[name], self.bugs.get());
         out.counter(&f::TRANSACTIONS, &[name], self.transactions.get());
+        let transaction_time = Duration::from_nanos(self.transaction_time.get());
+        out.seconds(
+            &f::TRANSACTION_SECONDS,
+            &[name],
+            transaction_time.as_secs_f64(),
+        );
+        for (direction, count) in [
+            ("received", &self.client_received),
+            ("sent", &self.client_sent),
+        ] {
+            out.counter(&f::CLIENT_BYTES, &[name, direction], count.get());
+        }
+        out.counter(&f::POOL_LOGINS, &[name], self.logins.get());
+        for message in StatementMessage::ALL {
+            let count = self.statements[message as usize].get();
+            out.counter(&f::PREPARED_STATEMENTS, &[name, message.label()], count);
+        }
         for reason in PinReason::ALL {
             let labels = [name, reason.label()];
             let alive = self.pinned[reason as usize].get();

@@ -17,9 +17,14 @@ pub(super) struct Scrape {
 impl Scrape {
     /// One counter's value.
     pub(super) fn counter(&mut self, family: &Family, labels: &[&str], value: u64) {
+        self.seconds(family, labels, value as f64);
+    }
+
+    /// One counter's value that is no whole number.
+    pub(super) fn seconds(&mut self, family: &Family, labels: &[&str], value: f64) {
         debug_assert_eq!(family.kind, Kind::Counter);
         let mut counter = proto::Counter::default();
-        counter.set_value(value as f64);
+        counter.set_value(value);
         let mut metric = Metric::default();
         metric.set_counter(counter);
         self.push(family, labels, metric);

@@ -1,13 +1,14 @@
 //! `poolwatch serve`: the life of the process, from settings to the last signal.
 
 use std::io::Write;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::app::App;
+use crate::app::{App, Ask, Asked, Shutdown};
 use crate::cli::Exit;
-use crate::config::{Settings, Sources, load};
+use crate::config::{Argument, Row, Settings, Sources, load};
 use crate::telemetry::{self, Telemetry};
 
 /// What each signal means.
@@ -55,19 +56,76 @@ async fn run(
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "poolwatch starts");
     let app = App::start(settings)?;
-    loop {
+    let how = loop {
         tokio::select! {
-            _ = signals.terminate.recv() => break,
-            _ = signals.interrupt.recv() => break,
-            _ = signals.hangup.recv() => reload(&app, telemetry, &sources()),
+            _ = signals.terminate.recv() => break Shutdown::WaitForServers,
+            _ = signals.interrupt.recv() => break Shutdown::WaitForServers,
+            _ = signals.hangup.recv() => drop(reload(&app, telemetry, &sources())),
+            asked = app.asked() => {
+                if let Some(how) = carry_out(&app, telemetry, &sources, asked) {
+                    break how;
+                }
+            }
+        }
+    };
+    if how == Shutdown::WaitForClients {
+        tracing::info!("stopping when the clients have left");
+        tokio::select! {
+            () = app.clients_gone() => {}
+            // What is lost is the wait: a signal asks for an end within `shutdown.timeout`.
+            _ = signals.terminate.recv() => {}
+            _ = signals.interrupt.recv() => {}
         }
     }
+    let limit = match how {
+        Shutdown::Immediate => Duration::ZERO,
+        Shutdown::WaitForServers | Shutdown::WaitForClients => app.settings().shutdown.timeout,
+    };
     tokio::select! {
-        stopped = app.stop() => stopped.map_err(|unfinished| anyhow::anyhow!("stopped with work left: {unfinished:?}")),
+        stopped = app.stop_within(limit) => stopped.map_err(|unfinished| anyhow::anyhow!("stopped with work left: {unfinished:?}")),
         // What is lost is what the first signal would have waited for: that is what a second one asks.
         _ = signals.terminate.recv() => exit_now(),
         _ = signals.interrupt.recv() => exit_now(),
     }
+}
+
+/// Does what was asked for on the console; how to end, if that is it.
+fn carry_out(
+    app: &App,
+    telemetry: &Telemetry,
+    sources: impl Fn() -> Sources,
+    asked: Asked,
+) -> Option<Shutdown> {
+    match asked.ask.clone() {
+        Ask::Reload => asked.answer(reload(app, telemetry, &sources())),
+        Ask::Set { key, value } => asked.answer(set(app, telemetry, sources(), &key, &value)),
+        Ask::Shutdown(how) => {
+            asked.answer(Ok(()));
+            return Some(how);
+        }
+    }
+    None
+}
+
+/// Changes one setting. The others are checked with it, and stay as they are.
+fn set(
+    app: &App,
+    telemetry: &Telemetry,
+    mut sources: Sources,
+    key: &str,
+    value: &str,
+) -> Result<(), String> {
+    let row = Row::find(key).ok_or_else(|| format!("no such setting: {key}"))?;
+    if !row.reloadable {
+        return Err(format!("{key} cannot be changed while poolwatch runs"));
+    }
+    sources.arguments.push(Argument {
+        flag: "SET".to_owned(),
+        key: key.to_owned(),
+        value: value.to_owned(),
+    });
+    let loaded = load(&sources).map_err(|problems| problems.to_string())?;
+    apply(app, telemetry, &app.settings().with(row, &loaded.settings))
 }
 
 fn exit_now() -> ! {
@@ -75,19 +133,26 @@ fn exit_now() -> ! {
     std::process::exit(1)
 }
 
-fn reload(app: &App, telemetry: &Telemetry, sources: &Sources) {
+/// Reads the settings again.
+fn reload(app: &App, telemetry: &Telemetry, sources: &Sources) -> Result<(), String> {
     match load(sources) {
-        Ok(loaded) => {
-            if let Err(error) = telemetry.set_level(loaded.settings.log.level.as_str()) {
-                tracing::warn!(%error, "log level not changed");
-            }
-            match app.reload(&loaded.settings) {
-                Ok(()) => tracing::info!("settings read again"),
-                Err(error) => tracing::error!(%error, "settings not applied"),
-            }
+        Ok(loaded) => apply(app, telemetry, &loaded.settings)
+            .inspect(|()| tracing::info!("settings read again")),
+        Err(problems) => {
+            tracing::error!(%problems, "settings not applied");
+            Err(problems.to_string())
         }
-        Err(problems) => tracing::error!(%problems, "settings not applied"),
     }
+}
+
+fn apply(app: &App, telemetry: &Telemetry, settings: &Settings) -> Result<(), String> {
+    if let Err(error) = telemetry.set_level(settings.log.level.as_str()) {
+        tracing::warn!(%error, "log level not changed");
+    }
+    app.reload(settings).map_err(|error| {
+        tracing::error!(%error, "settings not applied");
+        error.to_string()
+    })
 }
 
 /// The log as the settings say.

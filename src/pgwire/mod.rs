@@ -9,6 +9,7 @@ mod frame;
 mod inbox;
 mod outbox;
 mod replies;
+mod rows;
 mod sasl;
 mod startup;
 
@@ -18,6 +19,7 @@ pub use frame::{FrameError, HEADER, Header, backend, cstr, frontend};
 pub use inbox::Inbox;
 pub use outbox::Outbox;
 pub use replies::{Replies, Severity};
+pub use rows::ColumnType;
 pub use sasl::{SaslInitialResponse, password};
 pub use startup::{
     CancelKey, MAX_SECRET, MAX_STARTUP, MINOR, StartupError, StartupPacket, StartupParameters,

@@ -170,14 +170,14 @@ impl Replies {
         })
     }
 
-    fn message(&mut self, tag: u8, fill: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
+    pub(super) fn message(&mut self, tag: u8, fill: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
         self.0.message(tag, 0, fill);
         self
     }
 }
 
 /// Appends a string and its NUL; a NUL inside ends it early rather than forging a field.
-fn push_cstr(body: &mut Vec<u8>, text: &str) {
+pub(super) fn push_cstr(body: &mut Vec<u8>, text: &str) {
     let clean = text.split('\0').next().unwrap_or_default();
     body.extend_from_slice(clean.as_bytes());
     body.push(0);

@@ -17,7 +17,7 @@ use super::sharing::Noted;
 use super::traffic::{Dropping, Traffic};
 use super::unnamed::KEEP_AT_MOST;
 use crate::backend::Server;
-use crate::metrics::{PinReason, PoolMetrics};
+use crate::metrics::{PinReason, PoolMetrics, StatementMessage};
 use crate::pgwire::{HEADER, Header, cstr, frontend};
 use crate::sql::{deallocated, may_deallocate};
 
@@ -163,7 +163,7 @@ impl Traffic {
                     Request::Close => self.state.on_close(body),
                     _ => {}
                 }
-                return self.note_use(request, header, now, server);
+                return self.note_use(request, header, now, metrics, server);
             }
             Request::Execute => {
                 self.state.on_execute(body);
@@ -240,6 +240,7 @@ impl Traffic {
             self.pipeline.on_client(Owed::ParseUnnamed, now);
             return Noted::AsItIs;
         }
+        metrics.statement(StatementMessage::ClientParse);
         if matches!(self.names.get(name), Some(Entry::Shared(_))) {
             return self.parse_taken(header, name.len(), now, server.copies());
         }
@@ -257,6 +258,7 @@ impl Traffic {
         request: Request,
         header: Header,
         now: Instant,
+        metrics: &PoolMetrics,
         server: &mut Server,
     ) -> Noted {
         let bytes = &self.from_client.bytes()[self.to_server..];
@@ -279,7 +281,13 @@ impl Traffic {
                 self.unnamed.on_close();
                 Owed::CloseUnnamed
             }
-            (_, Some(_)) => return self.use_named(request, header, now, server.copies()),
+            (_, Some(_)) => {
+                let noted = self.use_named(request, header, now, server.copies());
+                if request == Request::Bind && noted != Noted::Wait {
+                    metrics.statement(StatementMessage::Bind);
+                }
+                return noted;
+            }
             (Request::Bind, None) => Owed::Bind,
             (Request::Describe, None) => Owed::Describe,
             (_, None) => Owed::Close,

@@ -9,9 +9,11 @@ use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
+use super::sessions::Link;
 use crate::backend::{Aim, Cancels};
-use crate::clients::ClientWatch;
+use crate::clients::{ClientWatch, Reading, ReadingCell};
 use crate::pgwire::CancelKey;
 
 /// The outside's hold on one session.
@@ -21,6 +23,10 @@ pub(super) struct Control {
     stop: AtomicBool,
     /// The time to stop is over: a transaction is not waited for any more.
     stop_now: AtomicBool,
+    /// An operator ends the session, whatever it does.
+    killed: AtomicBool,
+    /// Less than everything while an operator suspends clients.
+    reading: ReadingCell,
     cancel: AtomicBool,
     /// What has lasted too long, as [`limits`](super::limits) packs it; zero is nothing.
     overdue: AtomicU64,
@@ -28,7 +34,14 @@ pub(super) struct Control {
     client: OnceLock<ClientWatch>,
     /// The server that runs this client's query now. Locked by its own session at checkout and return, and by a cancel
     /// request; never across an await.
-    running: Mutex<Option<Arc<Cancels>>>,
+    running: Mutex<Option<Running>>,
+}
+
+/// A server that a client has, and since when.
+#[derive(Debug)]
+struct Running {
+    server: Arc<Cancels>,
+    since: Instant,
 }
 
 impl Control {
@@ -50,6 +63,22 @@ impl Control {
         self.stop_now.load(Ordering::Relaxed)
     }
 
+    /// Whether an operator ends the session.
+    #[inline]
+    pub(super) fn killed(&self) -> bool {
+        self.killed.load(Ordering::Relaxed)
+    }
+
+    /// Whether more is to be read from the client, who has begun something or not.
+    #[inline]
+    pub(super) fn reads(&self, begun: impl FnOnce() -> bool) -> bool {
+        match self.reading.get() {
+            Reading::Everything => true,
+            Reading::Begun => begun(),
+            Reading::Nothing => false,
+        }
+    }
+
     /// Whether a cancel request came since the last call.
     #[inline]
     pub(super) fn take_cancel(&self) -> bool {
@@ -58,8 +87,9 @@ impl Control {
 
     /// Cancel requests go to this server from now on.
     #[inline]
-    pub(super) fn runs_on(&self, server: &Arc<Cancels>) {
-        *self.running.lock() = Some(server.clone());
+    pub(super) fn runs_on(&self, server: &Arc<Cancels>, since: Instant) {
+        let server = server.clone();
+        *self.running.lock() = Some(Running { server, since });
     }
 
     /// Cancel requests go nowhere from now on. Those under way are known to the server's [`Cancels`].
@@ -78,6 +108,12 @@ impl Control {
         self.client.get()
     }
 
+    /// Decides to cancel what it runs.
+    fn aim(&self) -> Option<Aim> {
+        let running = self.running.lock();
+        running.as_ref().map(|running| running.server.aim())
+    }
+
     /// Tells the session what has lasted too long.
     pub(super) fn tell_overdue(&self, word: u64) {
         self.overdue.store(word, Ordering::Relaxed);
@@ -92,6 +128,16 @@ impl Control {
 
     pub(super) fn take_overdue_word(&self) -> u64 {
         self.overdue.swap(0, Ordering::Relaxed)
+    }
+
+    fn read(&self, reading: Reading) {
+        self.reading.set(reading);
+        self.waker.wake();
+    }
+
+    fn kill(&self) {
+        self.killed.store(true, Ordering::Relaxed);
+        self.stop();
     }
 
     fn stop(&self) {
@@ -113,6 +159,8 @@ const LONG_SECRET: usize = 32;
 pub(super) struct Controls {
     by_process: Mutex<HashMap<i32, Vec<Session>>>,
     stopping: AtomicBool,
+    /// Changed under the table's lock.
+    reading: ReadingCell,
 }
 
 /// A session's place in the table; dropping it takes the place away.
@@ -147,6 +195,7 @@ impl Controls {
         });
         let sessions = table.entry(process_id).or_default();
         sessions.push((secret.clone(), control.clone()));
+        control.read(self.reading.get());
         drop(table);
         if self.stopping.load(Ordering::Relaxed) {
             control.stop();
@@ -171,7 +220,7 @@ impl Controls {
         // Counted under the lock, so that the session cannot give the server away unseen.
         let running = control.running.lock();
         match &*running {
-            Some(server) => Some(server.aim()),
+            Some(running) => Some(running.server.aim()),
             None => {
                 drop(running);
                 control.cancel.store(true, Ordering::Relaxed);
@@ -187,8 +236,59 @@ impl Controls {
         table
             .values()
             .flatten()
-            .filter_map(|(_, control)| control.running.lock().as_ref().map(Cancels::aim))
+            .filter_map(|(_, control)| control.aim())
             .collect()
+    }
+
+    /// Who has which server.
+    pub(super) fn links(&self) -> Vec<Link> {
+        let controls = self.all();
+        let link = |control: &Arc<Control>| {
+            let client = control.client()?.id();
+            let running = control.running.lock();
+            let running = running.as_ref()?;
+            Some(Link {
+                client,
+                server: running.server.server(),
+                since: running.since,
+            })
+        };
+        controls.iter().filter_map(link).collect()
+    }
+
+    /// Ends the sessions whose client's id and database are chosen. How many, and the cancel requests for what they run.
+    pub(super) fn kill(&self, chosen: impl Fn(u64, &str) -> bool) -> (usize, Vec<Aim>) {
+        let mut controls = self.all();
+        controls.retain(|control| {
+            let client = control.client();
+            client.is_some_and(|client| chosen(client.id(), &client.info().database))
+        });
+        // Aimed first: a session that ends lets go of its server.
+        let aims = controls.iter().filter_map(|control| control.aim());
+        let aims = aims.collect();
+        for control in &controls {
+            control.kill();
+        }
+        (controls.len(), aims)
+    }
+
+    /// Changes what is read from clients, those to come included, if it is one of these now and they are not to end. False if
+    /// not.
+    pub(super) fn change_reading(&self, from: &[Reading], to: Reading) -> bool {
+        let table = self.by_process.lock();
+        let stopping = self.stopping.load(Ordering::Relaxed);
+        if stopping || !from.contains(&self.reading.get()) {
+            return false;
+        }
+        self.reading.set(to);
+        for (_, control) in table.values().flatten() {
+            control.read(to);
+        }
+        true
+    }
+
+    pub(super) fn reading(&self) -> Reading {
+        self.reading.get()
     }
 
     /// Every session's control.
@@ -209,11 +309,14 @@ impl Controls {
         }
     }
 
-    /// Tells every session, those to come included, that the process is stopping.
+    /// Tells every session, those to come included, that the process is stopping. From now on everything is read: transactions
+    /// are to end.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         let table = self.by_process.lock();
+        self.reading.set(Reading::Everything);
         for (_, control) in table.values().flatten() {
+            control.read(Reading::Everything);
             control.stop();
         }
     }
@@ -269,6 +372,33 @@ mod tests {
         assert_eq!(hit, [false, false, true]);
         drop(sessions);
         assert!(table.by_process.lock().is_empty());
+    }
+
+    #[test]
+    fn suspending_reaches_sessions_that_come_later_and_ends() {
+        let table = Arc::new(Controls::default());
+        let before = table.register(0, None);
+        assert!(table.change_reading(&[Reading::Everything], Reading::Nothing));
+        let again = table.change_reading(&[Reading::Everything], Reading::Begun);
+        assert!(!again, "it is not so any more");
+        let after = table.register(0, None);
+        for session in [&before, &after] {
+            assert!(!session.control.reads(|| true));
+        }
+        assert!(table.change_reading(&[Reading::Nothing], Reading::Begun));
+        for session in [&before, &after] {
+            assert!(session.control.reads(|| true) && !session.control.reads(|| false));
+        }
+        assert!(table.change_reading(&[Reading::Nothing, Reading::Begun], Reading::Everything));
+        for session in [&before, &after, &table.register(0, None)] {
+            assert!(session.control.reads(|| false));
+        }
+        assert!(table.change_reading(&[Reading::Everything], Reading::Nothing));
+        table.stop();
+        assert!(!table.change_reading(&[Reading::Everything], Reading::Nothing));
+        for session in [&before, &after, &table.register(0, None)] {
+            assert!(session.control.reads(|| false), "transactions are to end");
+        }
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Listener {
 }
 
 impl Proxy {
-    /// Accepts until the tasks are asked to stop. Connections go to the data path's runtimes in turn; each keeps its
+    /// Accepts until the tasks are asked to stop, or it is closed to new ones. Connections go to the data path's runtimes in turn; each keeps its
     /// client's socket on the one it got.
     pub async fn accept(self, listener: Listener, runtimes: Vec<Handle>) -> io::Result<()> {
         let stopping = self.0.tasks.stopping();
@@ -107,6 +107,7 @@ impl Proxy {
             result = self.accept_on(listener, &runtimes) => result,
             // A connection that was accepted is in a task of its own already.
             () = stopping => Ok(()),
+            () = self.0.closed_to_new.cancelled() => Ok(()),
         }
     }
 

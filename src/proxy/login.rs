@@ -11,11 +11,14 @@ use super::newcomer::{Newcomer, channel, prove};
 use super::session::Session;
 use super::sharing::Sharing;
 use super::traffic::Traffic;
-use super::{PoolMode, Shared, replication};
+use super::{PoolMode, Shared, replication, visit};
 use crate::auth::{AuthError, Identity};
 use crate::backend::{ConnectError, Credentials, Lease, Server};
-use crate::clients::{ClientAddr, ClientGuard, ClientInfo, ClientState, TooManyClients};
+use crate::clients::{
+    ClientAddr, ClientGuard, ClientInfo, ClientState, Connection, TooManyClients,
+};
 use crate::cluster::{Base, CheckoutFailure, PoolHandle, RouteError};
+use crate::console::{self, Console};
 use crate::error::{Class, ClientError};
 use crate::metrics::{Limit, LoginOutcome, PinReason};
 use crate::pgwire::{CancelKey, Replies, ServerMessage, Severity, StartupParameters};
@@ -28,6 +31,8 @@ enum Outcome {
     Session(Box<Session>, Option<Lease>),
     /// A replication connection.
     Replication(Box<replication::Replication>),
+    /// A session at the console.
+    Console(Box<console::Session>),
     /// Nothing more to do: a cancel request, a refusal that was told, or a client that left.
     Over,
 }
@@ -49,6 +54,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: Stream, address: ClientAd
     match outcome {
         Ok(Outcome::Session(session, held)) => session.run(held).await,
         Ok(Outcome::Replication(replication)) => replication.run().await,
+        Ok(Outcome::Console(visitor)) => visitor.start(),
         Ok(Outcome::Over) | Err(_) => {}
     }
 }
@@ -124,6 +130,18 @@ async fn open(shared: &Arc<Shared>, mut client: Newcomer) -> Outcome {
         Err(Refused::Auth(error)) => return unproved(shared, &mut client.stream, &error).await,
         Err(Refused::Gone(error)) => return gone(shared, &error),
     };
+    if Console::is_meant(&identity.database) {
+        return match visit::enter(shared, client, identity) {
+            Ok(mut session) => match session.greet().await {
+                Ok(()) => {
+                    shared.metrics.login(LoginOutcome::Ok);
+                    Outcome::Console(Box::new(session))
+                }
+                Err(error) => gone(shared, &error),
+            },
+            Err((error, mut stream)) => deny(shared, &mut stream, &error).await,
+        };
+    }
     match admit(shared, &client, &identity, &credentials).await {
         Ok(admitted) => match greet(shared, client, admitted).await {
             Ok(outcome) => {
@@ -242,9 +260,7 @@ async fn admit(
     credentials: &Credentials,
 ) -> Result<Admitted, LoginError> {
     let parameters = &client.parameters;
-    let registration = shared
-        .clients
-        .register(info(identity, parameters, client.address))?;
+    let registration = shared.clients.register(info(identity, client))?;
     let pool = shared
         .cluster
         .pool(&identity.user, &identity.database, credentials)
@@ -254,7 +270,11 @@ async fn admit(
             }
         })?;
     let entering = shared.cluster.entering(&pool);
-    let kind = enter(shared, &pool, parameters).await;
+    let kind = tokio::select! {
+        kind = enter(shared, &pool, parameters) => kind,
+        // What is lost is a login: its place in a queue, or a server, which is closed.
+        () = registration.ended() => Err(LoginError::Route(RouteError::Closed)),
+    };
     match &kind {
         Ok(_) => entering.succeeded(),
         Err(error) => {
@@ -276,7 +296,7 @@ async fn enter(
     pool: &PoolHandle,
     parameters: &StartupParameters,
 ) -> Result<Kind, LoginError> {
-    if replication::is_wanted(parameters) {
+    if replication::kind(parameters).is_some() {
         let room = pool.pool.outside().await.map_err(CheckoutFailure::from)?;
         let server = replication::connect(pool, parameters).await?;
         return Ok(Kind::Replication(Box::new(server), room));
@@ -300,15 +320,28 @@ async fn first_lease(
     Ok((base, Some(lease)))
 }
 
-fn info(identity: &Identity, parameters: &StartupParameters, address: ClientAddr) -> ClientInfo {
+fn info(identity: &Identity, client: &Newcomer) -> ClientInfo {
     ClientInfo {
         user: identity.user.clone(),
         database: identity.database.clone(),
-        application_name: parameters
+        application_name: client
+            .parameters
             .value("application_name")
             .unwrap_or_default()
             .to_owned(),
-        addr: address,
+        addr: client.address,
+        connection: connection(client),
+    }
+}
+
+/// What is known of a client's connection.
+pub(super) fn connection(client: &Newcomer) -> Connection {
+    let stream = &client.stream;
+    Connection {
+        local: stream.addresses().map(|(_, ours)| ours),
+        tls: stream.tls_description(),
+        process_id: stream.peer_process().and_then(|(_, process)| process),
+        replication: replication::kind(&client.parameters),
     }
 }
 
@@ -354,6 +387,8 @@ async fn greet(
     stream.write_all(replies.bytes()).await?;
     stream.flush().await?;
     shared.metrics.bytes_sent_to_client(replies.bytes().len());
+    pool.metrics.logged_in();
+    registered.control.watch(registration.watch());
     Ok(match kind {
         Kind::Session(base, held) => {
             let session_pooling = shared.settings.mode == PoolMode::Session;
@@ -372,13 +407,10 @@ async fn greet(
                 leased: Instant::now(),
                 now: Instant::now(),
                 asked: Instant::now(),
+                asked_shown: None,
             };
             session.traffic.message_limit = shared.settings.limits.message;
             session.watch_state();
-            session
-                .registered
-                .control
-                .watch(session.registration.watch());
             session.registration.set_state(ClientState::Idle);
             if session_pooling {
                 session

@@ -6,10 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::auth::Admission;
 use crate::backend::OpenTransaction;
-use crate::clients::{Clients, Pinned};
+use crate::clients::{Clients, Pinned, Reading};
 use crate::cluster::Cluster;
+use crate::console::Console;
 use crate::metrics::ProxyMetrics;
 use crate::tasks::Tasks;
 use crate::tls::ServerTls;
@@ -37,14 +40,17 @@ mod restoring;
 mod rewriting;
 mod server_side;
 mod session;
+mod sessions;
 mod sharing;
 mod state;
 mod traffic;
 mod unnamed;
+mod visit;
 mod wording;
 
 pub use limits::Limits;
 pub use listener::{Bound, Listener};
+pub use sessions::{Link, Sessions};
 pub use sharing::StatementLimits;
 
 /// When a server goes to the next client.
@@ -88,6 +94,9 @@ struct Shared {
     metrics: Arc<ProxyMetrics>,
     tls: ServerTls,
     tasks: Tasks,
+    console: Console,
+    /// No more connections are accepted.
+    closed_to_new: CancellationToken,
     controls: Arc<control::Controls>,
     pinned: Pinned,
 }
@@ -111,6 +120,8 @@ pub struct Parts {
     pub tls: ServerTls,
     /// Tracks every session.
     pub tasks: Tasks,
+    /// What a login to its database leads to.
+    pub console: Console,
 }
 
 impl Proxy {
@@ -123,6 +134,7 @@ impl Proxy {
             metrics,
             tls,
             tasks,
+            console,
         } = parts;
         let controls = Arc::default();
         Self(Arc::new(Shared {
@@ -133,6 +145,8 @@ impl Proxy {
             metrics,
             tls,
             tasks,
+            console,
+            closed_to_new: CancellationToken::new(),
             controls,
             pinned: Pinned::default(),
         }))
@@ -141,6 +155,19 @@ impl Proxy {
     /// The sessions that keep their servers.
     pub fn pinned(&self) -> &Pinned {
         &self.0.pinned
+    }
+
+    /// A way to all sessions.
+    pub fn sessions(&self) -> Sessions {
+        Sessions(self.0.controls.clone())
+    }
+
+    /// Ends the listeners; the sessions stay, and are all read from: they are to come to their ends.
+    pub fn close_to_new(&self) {
+        self.0.closed_to_new.cancel();
+        let suspended = [Reading::Begun, Reading::Nothing];
+        let controls = &self.0.controls;
+        controls.change_reading(&suspended, Reading::Everything);
     }
 
     /// Tells every session to end between transactions.

@@ -95,6 +95,9 @@ impl Session {
     /// What ends a lease that nobody is in the middle of.
     fn at_rest(&self, server: &Server) -> Option<Parting> {
         let traffic = &self.traffic;
+        if self.registered.control.killed() {
+            return Some(Parting::Stopping);
+        }
         if traffic.goodbye && traffic.is_sent() {
             // A COPY that nobody will end, or a Sync that nobody will send, is not waited for.
             let over = traffic.pipeline.is_answered() || traffic.pipeline.is_copying();
@@ -130,7 +133,7 @@ impl Session {
                 .traffic
                 .scan_client(self.asked, &self.pool.metrics, server);
             if rested && !self.traffic.pipeline.is_empty() {
-                self.registration.set_state(ClientState::Active);
+                self.under_way(ClientState::Active);
             }
             if let Some(database) = self.traffic.vacates.take() {
                 // Before the command goes: PostgreSQL would wait for our idle servers.
@@ -148,12 +151,20 @@ impl Session {
                 // Nothing more comes, and the end of the stream must not overtake what did.
                 return Ok(moved);
             }
+            let traffic = &self.traffic;
+            let begun = || {
+                let idle = server.status() == TxStatus::Idle && traffic.pipeline.is_empty();
+                !idle || !traffic.from_client.is_empty()
+            };
+            if !self.registered.control.reads(begun) {
+                return Ok(moved);
+            }
             match self.traffic.from_client.poll_fill(cx, &mut self.client) {
                 Poll::Pending => return Ok(moved),
                 Poll::Ready(Ok(0)) => return Err(Parting::ClientGone),
                 Poll::Ready(Err(_)) => return Err(Parting::ClientGone),
                 Poll::Ready(Ok(read)) => {
-                    self.context.metrics.bytes_received_from_client(read);
+                    self.count_received(read);
                     self.now = Instant::now();
                     self.asked = self.now;
                     moved = true;
@@ -279,6 +290,7 @@ impl Session {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(written)) => {
                     self.context.metrics.bytes_sent_to_client(written);
+                    self.pool.metrics.bytes_sent_to_client(written);
                     if ours {
                         traffic.own.consume(written);
                     } else {

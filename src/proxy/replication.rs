@@ -1,9 +1,12 @@
 //! Replication connections: a server of their own, outside the pool, passed through as it is.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
+use std::task::Poll;
 
 use tokio::io::copy_bidirectional;
+use tokio::time::Instant;
 
 use super::Shared;
 use super::control::Registered;
@@ -28,16 +31,14 @@ pub(super) struct Replication {
     pub(super) _room: Outside,
 }
 
-/// Whether the client asks for the replication protocol (PostgreSQL, `parse_bool` or the word `database`).
-pub(super) fn is_wanted(parameters: &StartupParameters) -> bool {
-    let value = parameters
-        .value("replication")
-        .unwrap_or_default()
-        .to_ascii_lowercase();
-    matches!(
-        value.as_str(),
-        "database" | "true" | "t" | "yes" | "y" | "on" | "1"
-    )
+/// What the client wants to replicate, if it asks for the replication protocol (PostgreSQL, `parse_bool` or the word `database`).
+pub(super) fn kind(parameters: &StartupParameters) -> Option<&'static str> {
+    let value = parameters.value("replication")?.to_ascii_lowercase();
+    match value.as_str() {
+        "database" => Some("logical"),
+        "true" | "t" | "yes" | "y" | "on" | "1" => Some("physical"),
+        _ => None,
+    }
 }
 
 /// Opens a server with the client's own startup parameters.
@@ -62,12 +63,21 @@ pub(super) async fn connect(
 impl Replication {
     /// Passes bytes both ways until either side ends, or the process stops.
     pub(super) async fn run(mut self) {
-        self.registered.control.runs_on(self.server.cancels());
+        let control = self.registered.control.clone();
+        control.runs_on(self.server.cancels(), Instant::now());
         let stopping = self.shared.tasks.stopping();
+        let killed = poll_fn(|cx| {
+            control.register(cx.waker());
+            match control.killed() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        });
         let copied: io::Result<(u64, u64)> = tokio::select! {
             copied = copy_bidirectional(&mut self.client, self.server.stream_mut()) => copied,
             // What is lost is the copy's position, and both streams end here.
             () = stopping => return,
+            () = killed => return,
         };
         if let Ok((up, down)) = copied {
             tracing::debug!(up, down, "replication connection ended");

@@ -10,7 +10,7 @@ use super::traffic::{Hidden, Traffic};
 use super::wording::{STALE_PLAN, own_name};
 use crate::backend::{Server, TxStatus};
 use crate::clients::{ClientGuard, ClientState};
-use crate::metrics::{Phase, PinReason, PoolMetrics, ProxyMetrics};
+use crate::metrics::{Phase, PinReason, PoolMetrics, ProxyMetrics, StatementMessage};
 use crate::pgwire::{FrameError, HEADER, Header, backend, backend as tag};
 
 /// What a server sent that makes no sense; its connection cannot be used any more.
@@ -174,12 +174,19 @@ impl Traffic {
             Reply::UnnamedRestored => self.unnamed.on_restored(),
             Reply::UnnamedParsed => self.unnamed.on_parsed(),
             Reply::UnnamedClosed => self.unnamed.on_closed(),
-            Reply::NamedParsed => self.names.on_answered(),
+            Reply::NamedParsed => {
+                told.pool.statement(StatementMessage::ServerParse);
+                self.names.on_answered();
+            }
             Reply::SharedParsed => {
+                told.pool.statement(StatementMessage::ServerParse);
                 self.sharing.on_parsed();
                 self.names.on_answered();
             }
-            Reply::CopyParsed => self.sharing.on_parsed(),
+            Reply::CopyParsed => {
+                told.pool.statement(StatementMessage::ServerParse);
+                self.sharing.on_parsed();
+            }
             Reply::CopyClosed => self.sharing.on_closed(),
             Reply::StatementClosed => {
                 self.names.on_answered();
@@ -291,6 +298,7 @@ impl Traffic {
         let started = sent.max(self.last_done);
         // The wait for a server is a phase of its own, told by the pool.
         let running = started.max(self.leased);
+        self.began.get_or_insert(started);
         let first = self.first_reply.take().unwrap_or(told.now).max(running);
         told.pool.query_finished(
             told.now.saturating_duration_since(started).as_secs_f64(),
@@ -338,8 +346,10 @@ impl Traffic {
             self.rest(told, ClientState::IdleInTransaction);
             return Scanned::All;
         }
+        let began = self.began.take();
         if executed {
-            told.pool.transaction_finished();
+            let took = began.map(|began| told.now.saturating_duration_since(began));
+            told.pool.transaction_finished(took.unwrap_or_default());
         }
         self.state.pin(&mut self.pins, told.pool);
         self.rest(told, ClientState::Idle);

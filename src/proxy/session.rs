@@ -46,6 +46,8 @@ pub(super) struct Session {
     pub(super) now: Instant,
     /// When bytes last came from the client: a request that waited here is timed from then, not from when it was sent on.
     pub(super) asked: Instant,
+    /// Which of these moments the table of clients has.
+    pub(super) asked_shown: Option<Instant>,
 }
 
 /// What a session waits for between leases.
@@ -102,9 +104,11 @@ impl Session {
     async fn serve(&mut self, mut lease: Lease) -> bool {
         self.traffic.on_server_changed(self.leased);
         if !self.traffic.from_client.is_empty() {
-            self.registration.set_state(ClientState::Active);
+            self.under_way(ClientState::Active);
         }
-        self.registered.control.runs_on(lease.server().cancels());
+        let control = &self.registered.control;
+        control.runs_on(lease.server().cancels(), self.leased);
+        lease.server().asked(self.leased);
         // From here on a request goes to the server. One that came before, while the server was made ready, has found none.
         if self.registered.control.take_cancel() && !self.traffic.from_client.is_empty() {
             self.registered.control.runs_nowhere();
@@ -116,6 +120,7 @@ impl Session {
         lease.server().mark_busy();
         let parting = self.relay(lease.server()).await;
         self.registered.control.runs_nowhere();
+        self.registration.set_statements(self.traffic.names.len());
         match self.part(&parting, lease) {
             LeaseEnd::Next => {
                 self.registration.set_state(ClientState::Idle);
@@ -159,7 +164,10 @@ impl Session {
         self.registered.control.register(cx.waker());
         loop {
             let control = &self.registered.control;
-            if control.stopping_now() || control.stopping() && self.traffic.from_client.is_empty() {
+            if control.killed()
+                || control.stopping_now()
+                || control.stopping() && self.traffic.from_client.is_empty()
+            {
                 return Poll::Ready(Woken::Stopping);
             }
             if let Some(overdue) = self.overdue() {
@@ -175,16 +183,37 @@ impl Session {
                 },
                 Err(error) => return Poll::Ready(Woken::Violation(error)),
             }
+            let begun = !self.traffic.from_client.is_empty();
+            if !self.registered.control.reads(|| begun) {
+                return Poll::Pending;
+            }
             match self.traffic.from_client.poll_fill(cx, &mut self.client) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Woken::Gone),
                 Poll::Ready(Ok(read)) => {
-                    self.context.metrics.bytes_received_from_client(read);
+                    self.count_received(read);
                     self.now = Instant::now();
                     self.asked = self.now;
                 }
             }
         }
+    }
+
+    /// The client's request waits or runs. When it came is stored first: who looks between the two must not take an old moment for
+    /// its beginning.
+    #[inline]
+    pub(super) fn under_way(&mut self, state: ClientState) {
+        if self.asked_shown != Some(self.asked) {
+            self.asked_shown = Some(self.asked);
+            self.registration.asked(self.asked.into_std());
+        }
+        self.registration.set_state(state);
+    }
+
+    /// So many bytes came from the client.
+    pub(super) fn count_received(&self, read: usize) {
+        self.context.metrics.bytes_received_from_client(read);
+        self.pool.metrics.bytes_received_from_client(read);
     }
 
     /// A message that needs no server.
@@ -209,7 +238,7 @@ impl Session {
             // Nothing was waited for: the clock need not be read again.
             return self.leased(lease, self.now).await;
         }
-        self.registration.set_state(ClientState::Waiting);
+        self.under_way(ClientState::Waiting);
         let entered = match self
             .wait_for(|pool| async move { pool.enter().await })
             .await
@@ -282,7 +311,13 @@ impl Session {
             if self.registered.control.take_cancel() {
                 return Poll::Ready(Waited::Cancelled);
             }
-            if self.registered.control.stopping() && self.pool.pool.status().closed {
+            let control = &self.registered.control;
+            // A pause has no end any more once the process stops.
+            let in_vain = || {
+                let status = self.pool.pool.status();
+                status.closed || status.paused
+            };
+            if control.killed() || control.stopping() && in_vain() {
                 return Poll::Ready(Waited::Stopping);
             }
             match self.traffic.from_client.poll_fill(cx, &mut self.client) {
@@ -290,7 +325,7 @@ impl Session {
                 Poll::Ready(Ok(0) | Err(_)) if self.traffic.ends_with_goodbye() => Poll::Pending,
                 Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Waited::Gone),
                 Poll::Ready(Ok(read)) => {
-                    self.context.metrics.bytes_received_from_client(read);
+                    self.count_received(read);
                     cx.waker().wake_by_ref();
                     Poll::Pending
                 }

@@ -67,6 +67,8 @@ pub(super) struct Traffic {
     pub(super) last_done: Instant,
     /// When the session got its server.
     pub(super) leased: Instant,
+    /// When the first statement of the transaction came, or could begin in a pipeline.
+    pub(super) began: Option<Instant>,
     /// A statement was run on this lease, so the server may have changed.
     pub(super) touched: bool,
     /// How long a message of the client may be.
@@ -131,6 +133,7 @@ impl Traffic {
             first_reply: None,
             last_done: Instant::now(),
             leased: Instant::now(),
+            began: None,
             touched: false,
             message_limit: usize::MAX,
             overdue: None,
@@ -146,6 +149,7 @@ impl Traffic {
         self.names.on_server_changed();
         self.failed = false;
         self.first_reply = None;
+        self.began = None;
         self.touched = false;
     }
 

@@ -1,6 +1,7 @@
 //! A connection to a client or a server: TCP, Unix socket, or TLS over either.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -57,6 +58,54 @@ impl Stream {
     #[inline]
     pub fn is_tls(&self) -> bool {
         matches!(self, Stream::TlsClient(_) | Stream::TlsServer(_))
+    }
+
+    /// The other end's address and our own, over TCP.
+    pub fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
+        match self {
+            Stream::Tcp(stream) => Some((stream.peer_addr().ok()?, stream.local_addr().ok()?)),
+            Stream::Unix(_) => None,
+            Stream::TlsClient(stream) => stream.get_ref().0.addresses(),
+            Stream::TlsServer(stream) => stream.get_ref().0.addresses(),
+        }
+    }
+
+    /// The user and the process at the other end of a Unix socket, as far as the system tells.
+    pub fn peer_process(&self) -> Option<(u32, Option<i32>)> {
+        match self {
+            Stream::Tcp(_) => None,
+            Stream::Unix(stream) => {
+                let credentials = stream.peer_cred().ok()?;
+                Some((credentials.uid(), credentials.pid()))
+            }
+            Stream::TlsClient(stream) => stream.get_ref().0.peer_process(),
+            Stream::TlsServer(stream) => stream.get_ref().0.peer_process(),
+        }
+    }
+
+    /// The version and the cipher of TLS by IANA's name, such as `TLSv1.3/TLS_AES_256_GCM_SHA384`; `None` where there is none.
+    pub fn tls_description(&self) -> Option<String> {
+        let (version, suite) = match self {
+            Stream::Tcp(_) | Stream::Unix(_) => return None,
+            Stream::TlsClient(stream) => {
+                let connection = stream.get_ref().1;
+                (
+                    connection.protocol_version(),
+                    connection.negotiated_cipher_suite(),
+                )
+            }
+            Stream::TlsServer(stream) => {
+                let connection = stream.get_ref().1;
+                (
+                    connection.protocol_version(),
+                    connection.negotiated_cipher_suite(),
+                )
+            }
+        };
+        let version = format!("{:?}", version?).replace('_', ".");
+        // rustls marks those of TLS 1.3 by their names.
+        let suite = format!("{:?}", suite?.suite()).replacen("TLS13_", "TLS_", 1);
+        Some(format!("{version}/{suite}"))
     }
 
     /// The `tls-server-end-point` (RFC 5929) of the server at the other end of TLS that we opened.

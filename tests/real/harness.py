@@ -243,8 +243,9 @@ class Sidecar:
 
 
 def pgbench(sidecar, script, *arguments, limit=120):
-    """Starts pgbench with a script of ours: the built-in ones run statements for setting up that it does not count."""
-    script.write_text(script_text(script.name))
+    """Starts pgbench with a script of ours, one of SCRIPTS or a file: the built-in ones run statements for setting up that it does not count."""
+    if script.name in SCRIPTS:
+        script.write_text(script_text(script.name))
     return subprocess.Popen(
         [postgres_bin("pgbench"), "-n", "-h", "127.0.0.1", "-p", str(sidecar.port), "-U", USER, "-f", str(script), *arguments, DATABASE],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(PGPASSWORD=sidecar.password))

@@ -18,6 +18,7 @@ import traceback
 
 import asynchronous
 import commands
+import consoles
 import drivers
 import fetching
 import figures
@@ -33,7 +34,7 @@ import terminals
 import uris
 from harness import Postgres, Sidecar
 
-PARTS = (commands, uris, fetching, initialise, drivers, figures, outages, postgres18, terminals, asynchronous, psycopgs, migrations, onward, others, suites)
+PARTS = (commands, consoles, uris, fetching, initialise, drivers, figures, outages, postgres18, terminals, asynchronous, psycopgs, migrations, onward, others, suites)
 
 
 class World:

@@ -27,7 +27,7 @@ pub(super) fn tls(mode: SslMode) -> ClientTls {
     ClientTls::new(mode, &TlsFiles::default()).unwrap()
 }
 
-pub(super) fn target(port: u16) -> Target {
+pub(crate) fn target(port: u16) -> Target {
     Target {
         hosts: vec![host(port)],
         user: "app".to_owned(),
@@ -53,7 +53,7 @@ pub(super) fn joined(parts: &[BytesMut]) -> Vec<u8> {
 }
 
 /// A login without questions, one parameter, a key, ready.
-pub(super) fn welcome() -> Vec<u8> {
+pub(crate) fn welcome() -> Vec<u8> {
     joined(&[
         message(b'R', &[0, 0, 0, 0]),
         message(b'S', b"TimeZone\0UTC\0"),
@@ -89,7 +89,7 @@ pub(super) async fn read_startup(socket: &mut TcpStream) -> Vec<u8> {
 }
 
 /// A server that takes the startup message, says `words` and keeps the connection open until the other side closes.
-pub(super) async fn saying(words: Vec<u8>) -> (Target, JoinHandle<()>) {
+pub(crate) async fn saying(words: Vec<u8>) -> (Target, JoinHandle<()>) {
     fake(move |mut socket| async move {
         read_startup(&mut socket).await;
         socket.write_all(&words).await.unwrap();

@@ -161,6 +161,28 @@ pub static ROWS: &[Row] = &[
         "Where /metrics, /healthz, /readyz and the JSON API are answered."
     ),
     row!(
+        admin.users,
+        "user, …",
+        restart,
+        [],
+        "Who may look and change things on the console, the database pgbouncer (or poolwatch) of this listener. Where clients are trusted without a proof, \
+         everybody may look, and only those whose process has poolwatch's own user, over its Unix socket, may change anything."
+    ),
+    row!(
+        admin.stats_users,
+        "user, …",
+        restart,
+        [],
+        "Who may look on the console, and change nothing."
+    ),
+    row!(
+        admin.wait_timeout,
+        "duration",
+        restart,
+        [],
+        "How long a command of the console waits at most for servers to be released or clients to leave: PAUSE, SUSPEND, KILL, WAIT_CLOSE, SHUTDOWN WAIT_FOR_CLIENTS."
+    ),
+    row!(
         pool.enabled,
         "switch",
         restart,
