@@ -2,6 +2,7 @@
 
 mod counts;
 mod phases;
+mod secrets;
 mod slow;
 mod statements;
 
