@@ -33,6 +33,7 @@ pub mod ops;
 pub mod pgwire;
 pub mod pool;
 pub mod proxy;
+pub mod query;
 pub mod scram;
 pub mod secret;
 pub mod sql;

@@ -22,6 +22,7 @@ use crate::error::chain;
 use crate::http::{self, HttpState, Latch, Readiness};
 use crate::metrics::{Metrics, PoolLabels};
 use crate::proxy::{Bound, Listener, Parts, Proxy};
+use crate::query::Queries;
 use crate::status::{PoolView, Status};
 use crate::tasks::Tasks;
 use crate::tls::ServerTls;
@@ -31,6 +32,7 @@ mod hooks;
 mod migrations;
 mod parts;
 mod probe;
+mod queries;
 mod threads;
 
 pub use crate::console::{Ask, Shutdown};
@@ -62,6 +64,7 @@ pub struct App {
     /// Probes and HTTP.
     background: Tasks,
     proxy: Proxy,
+    queries: Option<Queries>,
     clients: Clients,
     cluster: Cluster,
     control: Control,
@@ -105,11 +108,13 @@ impl App {
             clients.clone(),
             metrics.proxy(),
         );
+        let queries = queries::queries(&settings, &metrics);
         let proxy_parts = Parts {
             cluster: cluster.clone(),
             clients: clients.clone(),
             admission: admission.clone(),
             metrics: metrics.proxy(),
+            queries: queries.clone(),
             tls: tls.clone(),
             tasks: sessions.clone(),
             console: console.clone(),
@@ -128,6 +133,7 @@ impl App {
             sessions,
             background,
             proxy,
+            queries,
             clients,
             cluster,
             control,
@@ -149,6 +155,7 @@ impl App {
         self.probe(metrics, upstream_latch);
         self.watch_migrations(metrics);
         self.enforce_limits();
+        self.observe_queries();
     }
 
     fn serve_http(
@@ -196,6 +203,7 @@ impl App {
             pools
         })
         .with_pinned(move || pinned.snapshot())
+        .with_queries(self.queries.clone())
         .with_sessions(
             move || clients.snapshot(),
             move || servers.pools().iter().flat_map(parts::servers).collect(),
@@ -313,6 +321,7 @@ impl App {
                 tracing::warn!(key, old, new, "setting not changed: it needs a restart");
             }
         }
+        self.reload_queries(&applied);
         self.reload_files(&applied);
         *settings = applied;
         Ok(())
