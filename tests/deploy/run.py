@@ -4,7 +4,7 @@
     tests/deploy/run.py --binary target/release/poolwatch              all checks
     tests/deploy/run.py --binary target/release/poolwatch --only compose_load
 
-Needs PostgreSQL with pgbench, Prometheus, Alertmanager (amtool), systemd (systemd-analyze) and the packages of requirements.txt beside this
+Needs root, PostgreSQL with pgbench, Prometheus, Alertmanager (amtool), systemd (systemd-analyze) and the packages of requirements.txt beside this
 file; `.ci/run tools deploy` makes all that. The alerts have a check of their own, rules.py.
 """
 
@@ -18,9 +18,10 @@ import pages
 
 sys.path.insert(0, str(pages.ROOT / "tests" / "real"))
 
-import compose  # noqa: E402 (it imports the harness of tests/real)
+import compose  # noqa: E402 (these import the harness of tests/real)
+import units  # noqa: E402
 
-PARTS = (compose,)
+PARTS = (compose, units)
 
 
 class World:
@@ -35,10 +36,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", required=True, help="the program to check")
     parser.add_argument("--only", help="names of checks, separated by commas")
+    parser.add_argument("--skip", default="", help="names of checks, separated by commas")
     parser.add_argument("--out", default=".ci/out/deploy", help="folder for logs")
     arguments = parser.parse_args()
     checks = {check.__name__.removeprefix("check_"): check for part in PARTS for check in part.CHECKS}
     wanted = arguments.only.split(",") if arguments.only else list(checks)
+    wanted = [name for name in wanted if name not in arguments.skip.split(",")]
     unknown = [name for name in wanted if name not in checks]
     if unknown:
         parser.error(f"no such check: {', '.join(unknown)}; there are: {', '.join(checks)}")
