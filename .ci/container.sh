@@ -6,7 +6,6 @@
 # Needs root, debootstrap, a Rust toolchain and PostgreSQL. The Debian root is kept in .ci/cache and copied for each run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-cache=$PWD/.ci/cache
 say() { printf '== %s\n' "$*"; }
 fail() { printf 'failed: %s\n' "$*"; exit 1; }
 
@@ -27,19 +26,6 @@ trap cleanup EXIT
 mapfile -t instructions < <(sed -e '/^[[:space:]]*#/d' -e '/^[[:space:]]*$/d' Dockerfile | sed -e ':a' -e '/\\$/{N;s/\\\n[[:space:]]*/ /;ba' -e '}')
 words() { python3 -c 'import json, sys; print("\n".join(json.loads(sys.argv[1])))' "$1"; }
 
-# A new Debian by the archive that apt is set up with here.
-debian_root() {
-  local suite=$1 kept=$cache/debian-$1.tar site
-  if [ ! -s "$kept" ]; then
-    site=$(apt-get indextargets --format '$(SITE) $(ORIGIN)' 'Created-By: Packages' | awk '$2 == "Debian" {print $1; exit}')
-    [ -n "$site" ] || fail "apt knows no Debian archive"
-    /usr/sbin/debootstrap --variant=minbase "$suite" "$work/fresh" "$site" >"$work/debootstrap.log" 2>&1 || { tail "$work/debootstrap.log"; fail debootstrap; }
-    tar -C "$work/fresh" -cf "$kept.new" . && mv "$kept.new" "$kept"
-    rm -rf "$work/fresh"
-  fi
-  mkdir "$image" && tar -C "$image" -xf "$kept"
-}
-
 in_image() { chroot "$image" /usr/bin/env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@"; }
 
 # The builder works on what .dockerignore lets through. Dependencies that this checkout has compiled are not compiled again.
@@ -58,7 +44,7 @@ for instruction in "${instructions[@]}"; do
       if [[ $rest == *" AS builder" ]]; then stage=builder; else
         stage=final
         [[ $rest =~ ^debian:([a-z]+)-slim$ ]] || fail "an image this script cannot make: $rest"
-        debian_root "${BASH_REMATCH[1]}"
+        .ci/debian-root.sh "${BASH_REMATCH[1]}" "$image" || fail "no Debian root"
         cp /etc/resolv.conf "$image/etc/resolv.conf"
         # How this machine reaches the archive; a container engine would give its network by other means.
         apt-config dump Acquire >"$image/etc/apt/apt.conf.d/99host"
