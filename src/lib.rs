@@ -23,6 +23,7 @@ pub mod cluster;
 pub mod config;
 pub mod console;
 pub mod control;
+pub mod diagnosis;
 pub mod dsn;
 pub mod error;
 pub mod http;

@@ -2,7 +2,10 @@
 //! one origin, the part that owns it, and is fetched when somebody looks.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::sql::Fingerprint;
 
 /// What is known of a server.
 pub use crate::backend::ServerSnapshot;
@@ -16,7 +19,9 @@ pub use crate::metrics::{PoolTotals, StatementMessage};
 pub use crate::pool::Status as PoolStatus;
 
 /// What is known of queries.
-pub use crate::query::{Figures, Queries, QueriesView, QueryView, SlowQuery, SqlState, Window};
+pub use crate::query::{
+    Description, Figures, Queries, QueriesView, QueryView, SlowQuery, SqlState, Window,
+};
 
 /// The name of the pool through which poolwatch itself asks; no client is in it.
 pub const CONTROL: &str = "control";
@@ -141,6 +146,11 @@ impl Status {
     /// The queries; none where they are not told apart.
     pub fn queries(&self) -> Option<&Queries> {
         self.queries.as_ref()
+    }
+
+    /// What statements of a fingerprint look like, as far as it is known.
+    pub fn statement(&self, fingerprint: u64) -> Option<Arc<Description>> {
+        self.queries()?.description(Fingerprint(fingerprint))
     }
 
     /// The sessions that keep their servers, those that came first in front.

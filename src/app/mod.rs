@@ -29,6 +29,7 @@ use crate::tls::ServerTls;
 
 mod asks;
 mod hooks;
+mod leaks;
 mod migrations;
 mod parts;
 mod probe;
@@ -143,6 +144,7 @@ impl App {
         };
         let status = Arc::new(app.status());
         app.open_console(&console, status.clone(), asking);
+        app.watch_leaks(status.clone());
         app.serve_http(http_listener, metrics.clone(), status)?;
         app.begin(&metrics);
         app.accept(listeners);

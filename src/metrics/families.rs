@@ -218,6 +218,12 @@ pub const IDLE_IN_TRANSACTION: Family = Family::histogram(
     BY_POOL,
     buckets::POOL,
 );
+/// Servers that are held and not used.
+pub const SUSPECTED_LEAKS: Family = Family::gauge(
+    "poolwatch_suspected_leaks",
+    "Servers of the pool whose clients have run nothing on them for pool.leak_threshold or longer, in a transaction or pinned.",
+    BY_POOL,
+);
 /// Queries of one fingerprint.
 pub const QUERY_CALLS: Family = Family::counter(
     "poolwatch_query_calls_total",
@@ -418,7 +424,7 @@ pub const BUILD_INFO: Family = Family::gauge(
 );
 
 /// All of them. `process_*` come from the library and are not declared here.
-pub const ALL: [&Family; 65] = [
+pub const ALL: [&Family; 66] = [
     &CONNECTION_COUNT,
     &CONNECTION_MAX,
     &CONNECTION_IDLE_MAX,
@@ -451,6 +457,7 @@ pub const ALL: [&Family; 65] = [
     &QUERY_PHASE,
     &RETURNED_ROWS,
     &IDLE_IN_TRANSACTION,
+    &SUSPECTED_LEAKS,
     &QUERY_CALLS,
     &QUERY_ERRORS,
     &QUERY_ROWS,

@@ -1,6 +1,7 @@
 //! The figures of one pool: what happened, counted as it happens, and what is the case, asked for at the scrape.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -54,6 +55,7 @@ pub struct PoolMetrics {
     phases: [Histogram; Phase::COUNT],
     returned_rows: Histogram,
     idle_in_transaction: Histogram,
+    suspected_leaks: AtomicUsize,
     /// Locked by a scrape and by [`watch`](Self::watch) only, never by what records.
     status: Mutex<Option<StatusSource>>,
 }
@@ -119,6 +121,7 @@ impl PoolMetrics {
             phases: Phase::ALL.map(|_| phase()),
             returned_rows: new_histogram(&f::RETURNED_ROWS),
             idle_in_transaction: new_histogram(&f::IDLE_IN_TRANSACTION),
+            suspected_leaks: AtomicUsize::new(0),
             status: Mutex::new(None),
         }
     }
@@ -211,6 +214,11 @@ impl PoolMetrics {
     /// A client asked for something more in its transaction, so long after the last answer.
     pub fn idle_in_transaction(&self, idle: Duration) {
         self.idle_in_transaction.observe(idle.as_secs_f64());
+    }
+
+    /// So many of the pool's servers are held and not used.
+    pub fn set_suspected_leaks(&self, count: usize) {
+        self.suspected_leaks.store(count, Ordering::Relaxed);
     }
 
     /// A session was pinned. It counts as pinned for this reason until the guard is dropped.
@@ -306,6 +314,8 @@ impl PoolMetrics {
         }
         out.histogram(&f::RETURNED_ROWS, &[name], &self.returned_rows);
         out.histogram(&f::IDLE_IN_TRANSACTION, &[name], &self.idle_in_transaction);
+        let leaks = self.suspected_leaks.load(Ordering::Relaxed);
+        out.gauge(&f::SUSPECTED_LEAKS, &[name], leaks as f64);
     }
 
     fn collect_status(&self, out: &mut Scrape) {

@@ -35,6 +35,7 @@ impl Session {
                 pool: self.pool.name().to_owned(),
             }),
             client: self.registration.id(),
+            last: self.registration.last_statement(),
         });
         self.traffic.timing.observe(observed);
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::pipeline::Failure;
+use crate::clients::LastStatement;
 use crate::metrics::{Phase, PoolMetrics};
 use crate::pgwire::{backend as tag, cstr};
 use crate::query::{Asked, Circumstances, Finished, Origin, Phases, Queries, SqlState};
@@ -30,6 +31,8 @@ pub(super) struct Observed {
     pub(super) origin: Arc<Origin>,
     /// The client's number.
     pub(super) client: u64,
+    /// Where the statement that was sent last is noted.
+    pub(super) last: LastStatement,
 }
 
 /// The times of one session's statements.
@@ -153,6 +156,11 @@ impl Timing {
 
     #[inline]
     fn on_run(&mut self, asked: Option<Asked>, simple: bool, length: usize) {
+        if let (Some(observed), Some(asked)) = (&self.observed, &asked) {
+            observed
+                .last
+                .set(asked.query(0).description().fingerprint.0);
+        }
         self.flights.push_back(Flight {
             asked,
             simple,
@@ -378,6 +386,10 @@ impl Timing {
         flight.at += 1;
         let of_text = flight.asked.as_ref().map_or(1, Asked::len);
         let more = flight.at < of_text;
+        if let (true, Some(observed), Some(asked)) = (more, &self.observed, &flight.asked) {
+            let next = asked.query(flight.at).description();
+            observed.last.set(next.fingerprint.0);
+        }
         (ended, more)
     }
 

@@ -96,6 +96,14 @@ impl Queries {
         self.0.table.current(query)
     }
 
+    /// What queries of a fingerprint look like, while it has a place.
+    pub fn description(&self, fingerprint: Fingerprint) -> Option<Arc<Description>> {
+        let entries = self.0.table.entries.pin();
+        entries
+            .get(&fingerprint)
+            .map(|entry| Arc::clone(&entry.description))
+    }
+
     /// A query ended at this moment. `circumstances` are asked where it was slow.
     #[inline]
     pub fn finished(

@@ -281,6 +281,13 @@ pub static ROWS: &[Row] = &[
         "How long ROLLBACK and DISCARD ALL at a return may take before the connection is closed instead."
     ),
     row!(
+        pool.leak_threshold,
+        "duration | off",
+        reload,
+        [],
+        "A client that has a server and has run nothing on it for so long is a suspected leak: counted in poolwatch_suspected_leaks, and named once in the log with the statement that came last."
+    ),
+    row!(
         pool.max_pools,
         "pools",
         restart,

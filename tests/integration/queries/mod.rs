@@ -1,6 +1,7 @@
 //! Queries by fingerprint: how many there were, what they came to and where their time went.
 
 mod counts;
+mod leaks;
 mod phases;
 mod secrets;
 mod slow;
