@@ -19,9 +19,10 @@ import pages
 sys.path.insert(0, str(pages.ROOT / "tests" / "real"))
 
 import compose  # noqa: E402 (these import the harness of tests/real)
+import dashboards  # noqa: E402
 import units  # noqa: E402
 
-PARTS = (compose, units)
+PARTS = (compose, units, dashboards)
 
 
 class World:
