@@ -5,11 +5,18 @@ use std::sync::Arc;
 use super::asks::Asking;
 use super::{AFTER_CANCEL, App, parts};
 use crate::console::{self, Console};
+use crate::metrics::Metrics;
 use crate::status::Status;
 
 impl App {
     /// Connects the console with what it shows and steers.
-    pub(super) fn open_console(&self, console: &Console, status: Arc<Status>, asking: Asking) {
+    pub(super) fn open_console(
+        &self,
+        console: &Console,
+        status: Arc<Status>,
+        asking: Asking,
+        metrics: &Metrics,
+    ) {
         let settings = self.settings.clone();
         let sessions = self.proxy.sessions();
         let (changing, reading) = (sessions.clone(), sessions.clone());
@@ -42,6 +49,14 @@ impl App {
                 })
             }),
         });
+        let compat = self.settings.lock().metrics.compat;
+        if compat.pgbouncer {
+            let exported = console.clone();
+            metrics.watch_compat(move || exported.exported());
+        }
+        if compat.letta {
+            metrics.show_as_letta();
+        }
         let (averages, stopping) = (console.clone(), self.background.stopping());
         self.background
             .spawn_on(&self.control_path.first(), "averages", async move {

@@ -143,7 +143,7 @@ impl App {
             readiness,
         };
         let status = Arc::new(app.status());
-        app.open_console(&console, status.clone(), asking);
+        app.open_console(&console, status.clone(), asking, &metrics);
         app.watch_leaks(status.clone());
         app.serve_http(http_listener, metrics.clone(), status)?;
         app.begin(&metrics);

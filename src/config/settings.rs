@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::value::{
-    Addresses, AuthMethod, DropPublic, LogFormat, LogLevel, Names, PoolMode, ResetOnReturn,
+    Addresses, AuthMethod, Compat, DropPublic, LogFormat, LogLevel, Names, PoolMode, ResetOnReturn,
     ServerReset, SlowRules, TlsVersion, VectorMode,
 };
 use crate::dsn::{Dsn, Host, HostPort};
@@ -24,6 +24,8 @@ pub struct Settings {
     pub admin: Admin,
     /// The pool of server connections.
     pub pool: Pool,
+    /// How figures are shown.
+    pub metrics: Metrics,
     /// What is kept of every query.
     pub queries: Queries,
     /// What clients and pools may take at most.
@@ -242,6 +244,13 @@ impl Default for Pool {
             max_client_prepared_statements: 10_000,
         }
     }
+}
+
+/// `metrics.*`
+#[derive(Debug, Clone, PartialEq, Default)]
+#[expect(missing_docs, reason = "ROWS has the meaning of every key, once")]
+pub struct Metrics {
+    pub compat: Compat,
 }
 
 /// `queries.*`

@@ -268,6 +268,45 @@ impl Value for Names {
     }
 }
 
+/// Whose names figures are shown under besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Compat {
+    /// Those of PgBouncer's exporter.
+    pub pgbouncer: bool,
+    /// Those of Letta.
+    pub letta: bool,
+}
+
+impl Value for Compat {
+    fn read(text: &str) -> Result<Self, ValueError> {
+        let mut compat = Self::default();
+        let names = text.split(',').map(str::trim);
+        for name in names.filter(|name| !name.is_empty()) {
+            match name {
+                "pgbouncer" => compat.pgbouncer = true,
+                "letta" => compat.letta = true,
+                _ => {
+                    return Err(ValueError::Word {
+                        text: name.to_owned(),
+                        allowed: vec!["pgbouncer", "letta"],
+                    });
+                }
+            }
+        }
+        Ok(compat)
+    }
+
+    fn show(&self) -> String {
+        let names = [(self.pgbouncer, "pgbouncer"), (self.letta, "letta")];
+        let names: Vec<_> = names
+            .iter()
+            .filter(|(on, _)| *on)
+            .map(|(_, name)| *name)
+            .collect();
+        names.join(", ")
+    }
+}
+
 /// Rules, separated by commas.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SlowRules(

@@ -8,6 +8,7 @@
 
 mod averages;
 mod commands;
+mod exported;
 mod orders;
 mod refusal;
 mod session;

@@ -11,6 +11,7 @@
 //! series with it. Nothing here is global: two [`Metrics`] in one process share nothing.
 
 mod buckets;
+pub mod compat;
 mod count;
 pub mod families;
 mod family;
@@ -24,6 +25,7 @@ mod scrape;
 mod sqlstate;
 mod upstream;
 
+pub use compat::CompatSample;
 pub use family::{Family, Kind};
 pub use labels::{
     AuthFailure, Blocker, ClientState, Limit, LoginOutcome, MigrationTool, Phase, PinReason,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prometheus::Histogram;
 
+use super::compat::LETTA;
 use super::count::{Count, Level};
 use super::families as f;
 use super::family::Family;
@@ -316,6 +317,63 @@ impl PoolMetrics {
         out.histogram(&f::IDLE_IN_TRANSACTION, &[name], &self.idle_in_transaction);
         let leaks = self.suspected_leaks.load(Ordering::Relaxed);
         out.gauge(&f::SUSPECTED_LEAKS, &[name], leaks as f64);
+    }
+
+    /// The same under Letta's names. Its own gauges come from SQLAlchemy's counts of a pool that opens connections on demand, and read
+    /// 25 in use for one that has none; these are what the names say.
+    pub(super) fn collect_as_letta(&self, out: &mut Scrape) {
+        let [
+            total,
+            checked_out,
+            available,
+            overflow,
+            duration,
+            events,
+            errors,
+        ] = LETTA
+        else {
+            return;
+        };
+        let engine = self.labels.name.as_str();
+        let status = self.status.lock().as_ref().map(|status| status());
+        if let Some(status) = status {
+            let beyond = status.overflow();
+            for (family, value) in [
+                (total, f64::from(status.live())),
+                (checked_out, f64::from(status.in_use)),
+                (available, f64::from(status.idle)),
+                (overflow, f64::from(beyond)),
+            ] {
+                out.gauge(family, &[engine], value);
+            }
+        }
+        out.scaled(duration, &[engine], &self.use_time, 1_000.0);
+        let closed = |reason: CloseReason| self.closed[reason as usize].get();
+        let ended = |outcome: Outcome| self.checkouts[outcome as usize].get();
+        let invalid = [
+            CloseReason::PingFailed,
+            CloseReason::Broken,
+            CloseReason::Invalidated,
+        ];
+        for (event, count) in [
+            ("connect", self.opened.get()),
+            ("checkout", ended(Outcome::Direct) + ended(Outcome::Waited)),
+            ("checkin", self.use_time.get_sample_count()),
+            ("invalidate", invalid.into_iter().map(closed).sum()),
+            ("close", CloseReason::ALL.into_iter().map(closed).sum()),
+        ] {
+            out.counter(events, &[engine, event], count);
+        }
+        for (exception, outcomes) in [
+            ("TimeoutError", &[Outcome::Timeout, Outcome::Paused][..]),
+            (
+                "OperationalError",
+                &[Outcome::ConnectError, Outcome::PingError],
+            ),
+        ] {
+            let count = outcomes.iter().map(|outcome| ended(*outcome)).sum();
+            out.counter(errors, &[engine, exception], count);
+        }
     }
 
     fn collect_status(&self, out: &mut Scrape) {

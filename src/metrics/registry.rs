@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
+use super::compat::CompatSample;
 use super::families as f;
 use super::labels::ClientState;
 use super::migrations::{CollectorMetrics, MigrationMetrics};
@@ -114,6 +116,16 @@ impl Metrics {
         *self.parts.queries.lock() = Some(Box::new(samples));
     }
 
+    /// Shows pools once more under Letta's names, from now on.
+    pub fn show_as_letta(&self) {
+        self.parts.letta.store(true, Ordering::Relaxed);
+    }
+
+    /// Shows once more, under names of others, what `samples` says.
+    pub fn watch_compat(&self, samples: impl Fn() -> Vec<CompatSample> + Send + Sync + 'static) {
+        *self.parts.compat.lock() = Some(Box::new(samples));
+    }
+
     /// One scrape, in Prometheus' text format. Answers from memory: it waits for no pool, no client and no database.
     ///
     /// # Errors
@@ -135,6 +147,8 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
+type CompatSource = Box<dyn Fn() -> Vec<CompatSample> + Send + Sync>;
+
 type QuerySource = Box<dyn Fn() -> QuerySamples + Send + Sync>;
 
 type ClientCounts = Box<dyn Fn() -> [usize; ClientState::COUNT] + Send + Sync>;
@@ -148,6 +162,8 @@ struct Parts {
     proxy: Arc<ProxyMetrics>,
     clients: Mutex<Option<ClientCounts>>,
     queries: Mutex<Option<QuerySource>>,
+    compat: Mutex<Option<CompatSource>>,
+    letta: AtomicBool,
 }
 
 impl Parts {
@@ -160,6 +176,8 @@ impl Parts {
             proxy: Arc::new(ProxyMetrics::new()),
             clients: Mutex::default(),
             queries: Mutex::default(),
+            compat: Mutex::default(),
+            letta: AtomicBool::new(false),
         }
     }
 
@@ -189,8 +207,23 @@ impl Parts {
         }
         // The handles are taken out first, so that a new pool waits for a copy of the table, not for a whole scrape.
         let pools: Vec<_> = self.pools.lock().values().cloned().collect();
+        let letta = self.letta.load(Ordering::Relaxed);
         for pool in pools {
             pool.collect(&mut out);
+            if letta {
+                pool.collect_as_letta(&mut out);
+            }
+        }
+        if let Some(samples) = &*self.compat.lock() {
+            for CompatSample {
+                family,
+                labels,
+                value,
+            } in samples()
+            {
+                let labels: Vec<_> = labels.iter().map(String::as_str).collect();
+                out.sample(family, &labels, value);
+            }
         }
         out.finish()
     }

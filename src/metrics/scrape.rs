@@ -44,6 +44,35 @@ impl Scrape {
         self.push(family, labels, histogram.metric());
     }
 
+    /// One counter's or gauge's value, by its family's own kind.
+    pub(super) fn sample(&mut self, family: &'static Family, labels: &[&str], value: f64) {
+        match family.kind {
+            Kind::Counter => self.seconds(family, labels, value),
+            Kind::Gauge | Kind::Histogram(_) => self.gauge(family, labels, value),
+        }
+    }
+
+    /// A histogram whose bounds and sum are so many times those of another.
+    pub(super) fn scaled(
+        &mut self,
+        family: &Family,
+        labels: &[&str],
+        histogram: &Histogram,
+        factor: f64,
+    ) {
+        let mut metric = histogram.metric();
+        let mut scaled = metric.get_histogram().clone();
+        scaled.set_sample_sum(scaled.get_sample_sum() * factor);
+        let buckets = scaled.get_bucket().iter().cloned().map(|mut bucket| {
+            bucket.set_upper_bound(bucket.upper_bound() * factor);
+            bucket
+        });
+        let buckets = buckets.collect();
+        scaled.set_bucket(buckets);
+        metric.set_histogram(scaled);
+        self.push(family, labels, metric);
+    }
+
     /// What was collected.
     pub(super) fn finish(self) -> Vec<MetricFamily> {
         self.families.into_values().collect()

@@ -10,6 +10,7 @@ mod auth_users;
 mod backend_auth;
 mod bench;
 mod cancels;
+mod compat;
 mod console;
 mod databases;
 mod demo;

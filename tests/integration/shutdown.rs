@@ -29,7 +29,12 @@ async fn rows(database: &Database) -> i64 {
 }
 
 async fn draining(sidecar: &Sidecar) {
-    eventually(LIMIT, || async { sidecar.get("/readyz").await.0 == 503 }).await;
+    // Not that PostgreSQL was not heard of yet: two signals before the first is taken are one.
+    eventually(LIMIT, || async {
+        let (status, reasons) = sidecar.get("/readyz").await;
+        status == 503 && reasons.contains("stopping")
+    })
+    .await;
 }
 
 /// A client in a transaction.

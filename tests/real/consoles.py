@@ -95,7 +95,7 @@ def exported(world, pooler, name):
 
 def check_pgbouncer_exporter(world):
     """The exporter reads everything it wants, scrape after scrape, under load too; what it makes of it is what it makes of PgBouncer."""
-    sidecar = world.sidecar(POOLWATCH_ADMIN__STATS_USERS=USER)
+    sidecar = world.sidecar(POOLWATCH_ADMIN__STATS_USERS=USER, POOLWATCH_METRICS__COMPAT="pgbouncer")
     bouncer = PgBouncer(world.postgres, program())
     try:
         until("PgBouncer answers", lambda: show(bouncer, "VERSION"))
@@ -122,8 +122,33 @@ def check_pgbouncer_exporter(world):
                 scrapes += 1
             assert scrapes > 3 and processed(load.communicate()[0]) == 1600, f"{scrapes} scrapes"
             until("all is counted", lambda: of_database(ours, "pgbouncer_stats_sql_transactions_pooled_total") == 1800)
+            compare_with_compat(sidecar, ours)
     finally:
         bouncer.close()
+
+
+def compare_with_compat(sidecar, exporter):
+    """What poolwatch shows under the exporter's names is what the exporter shows: names, labels and, but for the console that the
+    exporter itself uses, values."""
+    theirs = {(sample.name, tuple(sorted(sample.labels.items()))): sample.value
+              for sample in exporter() if not sample.name.startswith("pgbouncer_exporter_")}
+    ours = {(sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(sidecar.get("/metrics")[1]) for sample in family.samples
+            if sample.name.startswith("pgbouncer_")}
+    missing = set(theirs) - set(ours)
+    assert not missing, f"of the exporter only: {sorted(missing)}"
+    # Newer exporters have names that this one has not; series of its own it has none.
+    names = {name for name, _ in theirs}
+    more = {series for series in ours if series[0] in names} - set(theirs)
+    assert not more, f"of poolwatch only: {sorted(more)}"
+    for series, value in theirs.items():
+        own = ("database", "pgbouncer") in series[1] or series[0] in ("pgbouncer_used_clients", "pgbouncer_users")
+        if not own:
+            assert abs(ours[series] - value) < 1e-9, f"{series}: {ours[series]} in /metrics, {value} by the exporter"
+    for name in ("sql_transactions_pooled_total", "queries_pooled_total", "client_wait_seconds_total"):
+        (old,), (new,) = ([value for (of, labels), value in ours.items() if of == f"pgbouncer_{prefix}_{name}" and ("database", DATABASE) in labels]
+                          for prefix in ("stats", "stats_totals"))
+        assert old == new, name
 
 
 def check_pgbouncer_beside(world):

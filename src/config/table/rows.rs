@@ -388,6 +388,13 @@ pub static ROWS: &[Row] = &[
         "How long open transactions may go on after SIGTERM before they are cancelled."
     ),
     row!(
+        metrics.compat,
+        "pgbouncer, letta",
+        restart,
+        [],
+        "Whose names figures are shown under besides: those of PgBouncer's exporter (without it), those of Letta's own pool monitor, or both."
+    ),
+    row!(
         queries.enabled,
         "on | off",
         restart,

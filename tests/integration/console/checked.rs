@@ -316,11 +316,26 @@ async fn who_is_killed_loses_nothing_that_was_acknowledged() {
     }
 }
 
+/// Waits until every client has logged in.
+async fn all_in(admin: &Client, guarded: &Guarded) {
+    let name = &guarded.database.name;
+    eventually(LIMIT, || async {
+        let clients = done(admin, "SHOW CLIENTS").await;
+        let here = clients.iter().filter(|client| client["database"] == *name);
+        match here.count() {
+            count if count == CLIENTS as usize => Ok(()),
+            count => Err(format!("{count} clients")),
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_shutdown_at_once_loses_nothing_that_was_acknowledged() {
     let mut guarded = Guarded::start_with(&SETTINGS).await;
     let admin = guarded.admin().await;
     let clients = Clients::start(&guarded, Then::Home).await;
+    all_in(&admin, &guarded).await;
     done(&admin, "SHUTDOWN").await;
     guarded.sidecar.wait_exit(LIMIT).await;
     let told = clients.home(&guarded).await;
@@ -332,6 +347,7 @@ async fn a_shutdown_that_waits_for_servers_ends_nobody_in_a_transaction() {
     let mut guarded = Guarded::start_with(&SETTINGS).await;
     let admin = guarded.admin().await;
     let clients = Clients::start(&guarded, Then::Home).await;
+    all_in(&admin, &guarded).await;
     done(&admin, "SHUTDOWN WAIT_FOR_SERVERS").await;
     assert_eq!(guarded.sidecar.wait_exit(LIMIT).await.code, Some(0));
     let told = clients.home(&guarded).await;
