@@ -47,6 +47,8 @@ for instruction in "${instructions[@]}"; do
         stage=final
         [[ $rest =~ ^debian:([a-z]+)-slim$ ]] || fail "an image this script cannot make: $rest"
         .ci/debian-root.sh "${BASH_REMATCH[1]}" "$image" || fail "no Debian root"
+        # The images of Debian hold neither packages nor lists of them.
+        base=$(du -xsk --exclude=var/cache/apt --exclude=var/lib/apt "$image" | cut -f1)
         cp /etc/resolv.conf "$image/etc/resolv.conf"
         # How this machine reaches the archive; a container engine would give its network by other means.
         apt-config dump Acquire >"$image/etc/apt/apt.conf.d/99host"
@@ -87,7 +89,7 @@ label revision "$(git rev-parse HEAD)" && label created "$(git log -1 --format=%
 [ -n "$stop" ] && [ ${#health[@]} -gt 0 ] || fail "no stop signal, or no health check"
 read -r postgres_port http_port <<<"$exposed"
 size=$(stat -c %s "$image${entry[0]}")
-say "the image is made: $(du -xsm "$image" | cut -f1) MiB, of which the program $((size / 1024 / 1024)) MiB"
+say "the image is made: $((($(du -xsk --exclude=var/cache/apt --exclude=var/lib/apt "$image" | cut -f1) - base) / 1024)) MiB more than Debian, of which the program $((size / 1024 / 1024)) MiB"
 
 # ------------------------------------------------------------------------------------------------ it runs
 
