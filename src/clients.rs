@@ -101,6 +101,8 @@ struct Client {
     asked: AtomicU64,
     /// Prepared statements with names that it has.
     statements: AtomicUsize,
+    /// The fingerprint of the statement that was sent last; zero is none so far.
+    last: AtomicU64,
     /// An operator ends its login.
     ended: Notify,
 }
@@ -164,6 +166,10 @@ pub struct ClientSnapshot {
     pub asked: Option<Duration>,
     /// Prepared statements with names that it has.
     pub statements: usize,
+    /// Moves with each change of what the session does, and with each request that ends.
+    pub step: u32,
+    /// The fingerprint of the statement that was sent last; none where queries are not told apart.
+    pub last: Option<u64>,
 }
 
 impl Clients {
@@ -201,6 +207,7 @@ impl Clients {
             activity: AtomicU64::new((ClientState::Login as u64) << (2 * Activity::BITS)),
             asked: AtomicU64::new(0),
             statements: AtomicUsize::new(0),
+            last: AtomicU64::new(0),
             ended: Notify::new(),
         });
         live.by_id.insert(client.id, Arc::clone(&client));
@@ -282,12 +289,16 @@ impl Client {
     }
 
     fn snapshot(&self) -> ClientSnapshot {
+        let activity = self.activity();
+        let last = self.last.load(Ordering::Relaxed);
         ClientSnapshot {
             id: self.id,
             info: self.info.clone(),
             connected: self.connected,
             connected_at: self.connected_at,
-            state: self.state(),
+            state: activity.state,
+            step: activity.step,
+            last: (last != 0).then_some(last),
             asked: match self.asked.load(Ordering::Relaxed) {
                 0 => None,
                 microseconds => Some(Duration::from_micros(microseconds)),
@@ -347,6 +358,11 @@ impl ClientGuard {
         self.client.statements.store(count, Ordering::Relaxed);
     }
 
+    /// Where its session notes which statement it has sent.
+    pub fn last_statement(&self) -> LastStatement {
+        LastStatement(Arc::clone(&self.client))
+    }
+
     /// Waits until an operator ends this login.
     pub async fn ended(&self) {
         self.client.ended.notified().await;
@@ -360,6 +376,18 @@ impl ClientGuard {
     fn moved(&self, state: ClientState, outside: bool) {
         let next = self.client.activity().moved(state, outside);
         self.client.activity.store(next.pack(), Ordering::Relaxed);
+    }
+}
+
+/// Which statement a client's session has sent last. Written by that session only.
+#[derive(Debug, Clone)]
+pub struct LastStatement(Arc<Client>);
+
+impl LastStatement {
+    /// It is of this fingerprint. One relaxed store.
+    #[inline]
+    pub fn set(&self, fingerprint: u64) {
+        self.0.last.store(fingerprint, Ordering::Relaxed);
     }
 }
 

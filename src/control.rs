@@ -58,8 +58,40 @@ pub struct Limits {
     pub version: String,
     /// `max_connections`.
     pub max_connections: u32,
-    /// Connections that only superusers may use.
+    /// Connections that only superusers and, since PostgreSQL 16, members of `pg_use_reserved_connections` may use.
     pub reserved: u32,
+}
+
+impl Limits {
+    /// Asks on a connection that the caller has.
+    ///
+    /// # Errors
+    /// The question was not answered, or not in the form it has since PostgreSQL 9.2.
+    pub async fn ask(client: &tokio_postgres::Client) -> Result<Self, tokio_postgres::Error> {
+        let row = client
+            .query_one(
+                "SELECT pg_catalog.current_setting('server_version'), \
+                 pg_catalog.current_setting('max_connections')::int, \
+                 pg_catalog.current_setting('superuser_reserved_connections')::int \
+                 + coalesce(pg_catalog.current_setting('reserved_connections', true)::int, 0)",
+                &[],
+            )
+            .await?;
+        let count = |column| {
+            row.try_get::<_, i32>(column)
+                .map(|count| u32::try_from(count).unwrap_or(0))
+        };
+        Ok(Self {
+            version: row.try_get(0)?,
+            max_connections: count(1)?,
+            reserved: count(2)?,
+        })
+    }
+
+    /// Connections that applications may have together.
+    pub fn usable(&self) -> u32 {
+        self.max_connections.saturating_sub(self.reserved)
+    }
 }
 
 /// Why a question was not answered.
@@ -112,20 +144,7 @@ impl Control {
 
     async fn ask_limits(&self) -> Result<Limits, ControlError> {
         let client = self.pool.checkout().await?;
-        let row = client
-            .query_one(
-                "SELECT pg_catalog.current_setting('server_version'), \
-                 pg_catalog.current_setting('max_connections')::int, \
-                 pg_catalog.current_setting('superuser_reserved_connections')::int",
-                &[],
-            )
-            .await?;
-        let count = |column| u32::try_from(row.get::<_, i32>(column)).unwrap_or(0);
-        Ok(Limits {
-            version: row.get(0),
-            max_connections: count(1),
-            reserved: count(2),
-        })
+        Ok(Limits::ask(&client).await?)
     }
 
     /// The stored password of a user, asked with `query`: its `$1` is the name, its answer a row of name and password.

@@ -2,7 +2,10 @@
 //! one origin, the part that owns it, and is fetched when somebody looks.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::sql::Fingerprint;
 
 /// What is known of a server.
 pub use crate::backend::ServerSnapshot;
@@ -15,6 +18,11 @@ pub use crate::metrics::{PoolTotals, StatementMessage};
 /// What a pool says of itself.
 pub use crate::pool::Status as PoolStatus;
 
+/// What is known of queries.
+pub use crate::query::{
+    Description, Figures, Queries, QueriesView, QueryView, SlowQuery, SqlState, Window,
+};
+
 /// The name of the pool through which poolwatch itself asks; no client is in it.
 pub const CONTROL: &str = "control";
 
@@ -23,6 +31,7 @@ pub struct Status {
     pools: Box<dyn Fn() -> Vec<PoolView> + Send + Sync>,
     pinned: Box<dyn Fn() -> Vec<PinnedSession> + Send + Sync>,
     live: Option<Live>,
+    queries: Option<Queries>,
 }
 
 /// Where clients and servers are listed.
@@ -97,6 +106,7 @@ impl Status {
             pools: Box::new(pools),
             pinned: Box::new(Vec::new),
             live: None,
+            queries: None,
         }
     }
 
@@ -124,6 +134,23 @@ impl Status {
             holdings: Box::new(holdings),
         });
         self
+    }
+
+    /// And the queries, where they are told apart.
+    #[must_use]
+    pub fn with_queries(mut self, queries: Option<Queries>) -> Self {
+        self.queries = queries;
+        self
+    }
+
+    /// The queries; none where they are not told apart.
+    pub fn queries(&self) -> Option<&Queries> {
+        self.queries.as_ref()
+    }
+
+    /// What statements of a fingerprint look like, as far as it is known.
+    pub fn statement(&self, fingerprint: u64) -> Option<Arc<Description>> {
+        self.queries()?.description(Fingerprint(fingerprint))
     }
 
     /// The sessions that keep their servers, those that came first in front.

@@ -18,7 +18,8 @@ use poolwatch::error::Class;
 use poolwatch::http::{HttpState, Readiness, serve};
 use poolwatch::metrics::{
     AuthFailure, Blocker, ClientState, Kind, Limit, LoginOutcome, Metrics, MigrationRun,
-    MigrationTool, Phase, PinReason, PoolLabels, PoolMetrics, StatementMessage, families,
+    MigrationTool, Phase, PinReason, PoolLabels, PoolMetrics, QuerySamples, QuerySeries,
+    StatementMessage, families,
 };
 use poolwatch::ops::http_client::get;
 use poolwatch::pool::{self, CloseReason, Observer as _, Outcome, PoolEvent, PrePing};
@@ -32,13 +33,15 @@ const POOL: &str = "db_client_connection_pool_name";
 /// What would break the text format if it were written as it is.
 const HOSTILE: &str = "a\"b\\c\nd{}=,é 1\n# TYPE x counter\nx 1@h:1/d";
 /// Labels that name things of the operator's; their values are as many as those things.
-const NAMING: [&str; 6] = [
+const NAMING: [&str; 8] = [
     POOL,
     "db_namespace",
     "server_address",
     "server_port",
     "version",
     "sqlstate_class",
+    "fingerprint",
+    "summary",
 ];
 
 /// The product, as far as it shows figures, in this process.
@@ -52,6 +55,14 @@ impl Product {
     async fn start() -> Self {
         let metrics = Metrics::new();
         let clients = Clients::new(8, &metrics);
+        metrics.watch_queries(|| QuerySamples {
+            top: vec![(
+                "00000000000000aa".to_owned(),
+                HOSTILE.to_owned(),
+                QuerySeries::default(),
+            )],
+            ..QuerySamples::default()
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("address");
         let state = HttpState {

@@ -55,11 +55,18 @@ const TABLE: &[(u8, &str, &[&str])] = &[
             "tasks",
         ],
     ),
+    (
+        5,
+        "diagnosis",
+        &["sql", "query", "clients", "metrics", "error", "tasks"],
+    ),
     // A view of a server and of a pool's counts is theirs who keep them.
     (
         6,
         "status",
-        &["pool", "backend", "metrics", "cluster", "query", "clients"],
+        &[
+            "sql", "pool", "backend", "metrics", "cluster", "query", "clients",
+        ],
     ),
     (
         7,
@@ -106,6 +113,7 @@ const TABLE: &[(u8, &str, &[&str])] = &[
             "migrate",
             "clients",
             "cluster",
+            "diagnosis",
             "status",
             "http",
             "console",

@@ -22,15 +22,18 @@ use crate::error::chain;
 use crate::http::{self, HttpState, Latch, Readiness};
 use crate::metrics::{Metrics, PoolLabels};
 use crate::proxy::{Bound, Listener, Parts, Proxy};
+use crate::query::Queries;
 use crate::status::{PoolView, Status};
 use crate::tasks::Tasks;
 use crate::tls::ServerTls;
 
 mod asks;
 mod hooks;
+mod leaks;
 mod migrations;
 mod parts;
 mod probe;
+mod queries;
 mod threads;
 
 pub use crate::console::{Ask, Shutdown};
@@ -62,6 +65,7 @@ pub struct App {
     /// Probes and HTTP.
     background: Tasks,
     proxy: Proxy,
+    queries: Option<Queries>,
     clients: Clients,
     cluster: Cluster,
     control: Control,
@@ -105,11 +109,13 @@ impl App {
             clients.clone(),
             metrics.proxy(),
         );
+        let queries = queries::queries(&settings, &metrics);
         let proxy_parts = Parts {
             cluster: cluster.clone(),
             clients: clients.clone(),
             admission: admission.clone(),
             metrics: metrics.proxy(),
+            queries: queries.clone(),
             tls: tls.clone(),
             tasks: sessions.clone(),
             console: console.clone(),
@@ -128,6 +134,7 @@ impl App {
             sessions,
             background,
             proxy,
+            queries,
             clients,
             cluster,
             control,
@@ -137,6 +144,7 @@ impl App {
         };
         let status = Arc::new(app.status());
         app.open_console(&console, status.clone(), asking);
+        app.watch_leaks(status.clone());
         app.serve_http(http_listener, metrics.clone(), status)?;
         app.begin(&metrics);
         app.accept(listeners);
@@ -149,6 +157,7 @@ impl App {
         self.probe(metrics, upstream_latch);
         self.watch_migrations(metrics);
         self.enforce_limits();
+        self.observe_queries();
     }
 
     fn serve_http(
@@ -196,6 +205,7 @@ impl App {
             pools
         })
         .with_pinned(move || pinned.snapshot())
+        .with_queries(self.queries.clone())
         .with_sessions(
             move || clients.snapshot(),
             move || servers.pools().iter().flat_map(parts::servers).collect(),
@@ -313,6 +323,7 @@ impl App {
                 tracing::warn!(key, old, new, "setting not changed: it needs a restart");
             }
         }
+        self.reload_queries(&applied);
         self.reload_files(&applied);
         *settings = applied;
         Ok(())

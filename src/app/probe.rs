@@ -89,7 +89,7 @@ impl Probe {
             max_connections = limits.max_connections,
             "PostgreSQL answers"
         );
-        let usable = limits.max_connections.saturating_sub(limits.reserved);
+        let usable = limits.usable();
         if let Some(wanted) = self.wanted.filter(|wanted| *wanted > usable) {
             tracing::warn!(
                 wanted,

@@ -80,6 +80,11 @@ pub enum RestoreError {
 }
 
 impl Lease {
+    /// How long opening this server took, where it was opened for this lease.
+    pub fn connect_time(&self) -> Duration {
+        self.checkout.connect_time()
+    }
+
     /// Takes charge of a checkout; from now on dropping it closes the server.
     pub fn new(mut checkout: Checkout<ServerManager>) -> Self {
         checkout.discard_on_drop(CloseReason::ClientAbort);

@@ -38,12 +38,12 @@ pub use load::{Loaded, load};
 pub use origin::Origin;
 pub use problem::{Problem, Problems, Wrong};
 pub use settings::{
-    Admin, Auth, Http, Init, Limits, Listen, Log, Migrate, Pool, Settings, Shutdown, Threads,
-    Upstream,
+    Admin, Auth, Http, Init, Limits, Listen, Log, Migrate, Pool, Queries, Settings, Shutdown,
+    Threads, Upstream,
 };
 pub use sources::{Argument, ReadFile, Sources};
 pub use table::{DropIn, ROWS, Row, Rule};
 pub use value::{
     Addresses, AuthMethod, DropPublic, LogFormat, LogLevel, Names, PoolMode, ResetOnReturn,
-    ServerReset, TlsVersion, ValueError, VectorMode,
+    ServerReset, SlowRules, TlsVersion, ValueError, VectorMode,
 };

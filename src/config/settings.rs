@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::value::{
     Addresses, AuthMethod, DropPublic, LogFormat, LogLevel, Names, PoolMode, ResetOnReturn,
-    ServerReset, TlsVersion, VectorMode,
+    ServerReset, SlowRules, TlsVersion, VectorMode,
 };
 use crate::dsn::{Dsn, Host, HostPort};
 
@@ -24,6 +24,8 @@ pub struct Settings {
     pub admin: Admin,
     /// The pool of server connections.
     pub pool: Pool,
+    /// What is kept of every query.
+    pub queries: Queries,
     /// What clients and pools may take at most.
     pub limits: Limits,
     /// How many threads do the work.
@@ -211,6 +213,7 @@ pub struct Pool {
     pub pinning: bool,
     pub server_reset: ServerReset,
     pub reset_timeout: Duration,
+    pub leak_threshold: Option<Duration>,
     pub max_pools: u32,
     pub max_prepared_statements: u32,
     pub max_client_prepared_statements: u32,
@@ -233,9 +236,39 @@ impl Default for Pool {
             pinning: true,
             server_reset: ServerReset::Pinned,
             reset_timeout: Duration::from_secs(5),
+            leak_threshold: Some(Duration::from_secs(60)),
             max_pools: 100,
             max_prepared_statements: 256,
             max_client_prepared_statements: 10_000,
+        }
+    }
+}
+
+/// `queries.*`
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "ROWS has the meaning of every key, once")]
+pub struct Queries {
+    pub enabled: bool,
+    pub slow_threshold: Duration,
+    pub slow_rules: SlowRules,
+    pub slow_log_size: u32,
+    pub slow_log_rate: u32,
+    pub top_k: u32,
+    pub max_fingerprints: u32,
+    pub log_literals: bool,
+}
+
+impl Default for Queries {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            slow_threshold: Duration::from_millis(500),
+            slow_rules: SlowRules::default(),
+            slow_log_size: 1_000,
+            slow_log_rate: 50,
+            top_k: 100,
+            max_fingerprints: 2_000,
+            log_literals: false,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::dsn::{Dsn, Host, HostPort, ParseError};
+use crate::query::{SlowRule, SlowRuleError};
 
 /// A type that a key can have. Every layer hands over text, so that a value means the same wherever it stands.
 pub(super) trait Value: Sized + Clone + PartialEq {
@@ -25,6 +26,14 @@ pub enum ValueError {
     Switch {
         /// What was written.
         text: String,
+    },
+    /// No rule about slow queries.
+    #[error("{text:?} is no rule: {problem}")]
+    SlowRule {
+        /// What was written.
+        text: String,
+        /// What is wrong with it.
+        problem: SlowRuleError,
     },
     /// Not a whole number of the type's range.
     #[error("{text:?} is not a whole number from {min} to {max}")]
@@ -256,6 +265,32 @@ impl Value for Names {
 
     fn show(&self) -> String {
         self.0.join(", ")
+    }
+}
+
+/// Rules, separated by commas.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SlowRules(
+    /// In the order written: the first that fits counts.
+    pub Vec<SlowRule>,
+);
+
+impl Value for SlowRules {
+    fn read(text: &str) -> Result<Self, ValueError> {
+        let rules = text.split(',').map(str::trim);
+        let rules = rules.filter(|rule| !rule.is_empty());
+        let read = rules.map(|rule| {
+            rule.parse().map_err(|problem| ValueError::SlowRule {
+                text: rule.to_owned(),
+                problem,
+            })
+        });
+        read.collect::<Result<_, _>>().map(Self)
+    }
+
+    fn show(&self) -> String {
+        let rules: Vec<_> = self.0.iter().map(SlowRule::to_string).collect();
+        rules.join(", ")
     }
 }
 

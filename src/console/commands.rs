@@ -85,8 +85,6 @@ const fn order(name: &'static str, argument: &'static str, does: Order) -> Comma
 /// The argument of commands that need a database.
 const A_DATABASE: &str = "<db>";
 
-const NO_STATISTICS: &str = "statistics of single queries are not kept by this version";
-
 /// In the order of HELP.
 pub(super) static COMMANDS: &[Command] = &[
     Command {
@@ -117,6 +115,8 @@ pub(super) static COMMANDS: &[Command] = &[
     show("SHOW TOTALS", show::totals),
     show("SHOW HOLDERS", show::holders),
     show("SHOW PINS", show::pins),
+    show("SHOW QUERIES", show::queries),
+    show("SHOW SLOW", show::slow),
     order("SET", "key = value", orders::set),
     order("RELOAD", "", orders::reload),
     order("PAUSE", "[<db>]", orders::pause),
@@ -142,8 +142,6 @@ pub(super) static COMMANDS: &[Command] = &[
         needs: Role::Admin,
         ..absent("SHOW FDS", "it would show secrets of clients")
     },
-    absent("SHOW QUERIES", NO_STATISTICS),
-    absent("SHOW SLOW", NO_STATISTICS),
     absent(
         "SHOW DIAGNOSIS",
         "this version makes no diagnosis of its figures",

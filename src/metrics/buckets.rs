@@ -1,4 +1,4 @@
-//! Histogram bounds, in seconds, each list with its reason.
+//! Histogram bounds, in seconds but for rows, each list with its reason.
 
 /// The bounds OpenTelemetry gives for `db.client.operation.duration` (semantic conventions, database metrics), so that
 /// dashboards made for any OpenTelemetry client fit.
@@ -14,13 +14,18 @@ pub(super) const POOL: &[f64] = &[
     60.0,
 ];
 
+/// The bounds OpenTelemetry gives for `db.client.response.returned_rows`.
+pub(super) const ROWS: &[f64] = &[
+    1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10000.0,
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn bounds_ascend_and_pool_bounds_contain_the_operations() {
-        for list in [OPERATION, POOL] {
+        for list in [OPERATION, POOL, ROWS] {
             assert!(list.windows(2).all(|pair| pair[0] < pair[1]), "{list:?}");
         }
         assert!(OPERATION.iter().all(|bound| POOL.contains(bound)));

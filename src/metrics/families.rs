@@ -8,6 +8,7 @@ use super::family::Family;
 /// `user@host:port/database`, or `control` for what poolwatch itself asks of PostgreSQL.
 const POOL: &str = "db_client_connection_pool_name";
 const BY_POOL: &[&str] = &[POOL];
+const BY_FINGERPRINT: &[&str] = &["fingerprint"];
 const BY_TOOL: &[&str] = &["tool"];
 const BY_COLLECTOR: &[&str] = &["collector"];
 
@@ -203,6 +204,104 @@ pub const QUERY_PHASE: Family = Family::histogram(
     &[POOL, "phase"],
     buckets::POOL,
 );
+/// Rows of each query.
+pub const RETURNED_ROWS: Family = Family::histogram(
+    "db_client_response_returned_rows",
+    "Rows that each query without an error returned or changed.",
+    BY_POOL,
+    buckets::ROWS,
+);
+/// Clients that think.
+pub const IDLE_IN_TRANSACTION: Family = Family::histogram(
+    "poolwatch_idle_in_transaction_seconds",
+    "Time from the answer to one request to the arrival of the next within a transaction: the client kept its server and asked nothing of it.",
+    BY_POOL,
+    buckets::POOL,
+);
+/// Servers that are held and not used.
+pub const SUSPECTED_LEAKS: Family = Family::gauge(
+    "poolwatch_suspected_leaks",
+    "Servers of the pool whose clients have run nothing on them for pool.leak_threshold or longer, in a transaction or pinned.",
+    BY_POOL,
+);
+/// Queries of one fingerprint.
+pub const QUERY_CALLS: Family = Family::counter(
+    "poolwatch_query_calls_total",
+    "Queries that ended, by fingerprint for those that took most time; other is all the others together.",
+    BY_FINGERPRINT,
+);
+/// Their errors.
+pub const QUERY_ERRORS: Family = Family::counter(
+    "poolwatch_query_errors_total",
+    "Queries that ended with an error, by fingerprint for those that took most time; other is all the others together.",
+    BY_FINGERPRINT,
+);
+/// Their rows.
+pub const QUERY_ROWS: Family = Family::counter(
+    "poolwatch_query_rows_total",
+    "Rows that queries returned or changed, by fingerprint for those that took most time; other is all the others together.",
+    BY_FINGERPRINT,
+);
+/// Their time.
+pub const QUERY_SECONDS: Family = Family::counter(
+    "poolwatch_query_seconds_total",
+    "Time of queries, the wait for a connection included, by fingerprint for those that took most time; other is all the others together.",
+    BY_FINGERPRINT,
+);
+/// What a fingerprint stands for.
+pub const QUERY_INFO: Family = Family::gauge(
+    "poolwatch_query_info",
+    "Always 1; the labels say what a fingerprint's queries do.",
+    &["fingerprint", "summary"],
+);
+/// All queries.
+pub const QUERIES: Family = Family::counter(
+    "poolwatch_queries_total",
+    "Queries that ended: the sum of poolwatch_query_calls_total, kept by itself.",
+    &[],
+);
+/// Their errors.
+pub const QUERIES_ERRORS: Family = Family::counter(
+    "poolwatch_queries_errors_total",
+    "Queries that ended with an error.",
+    &[],
+);
+/// Their rows.
+pub const QUERIES_ROWS: Family = Family::counter(
+    "poolwatch_queries_rows_total",
+    "Rows that queries returned or changed.",
+    &[],
+);
+/// Their time.
+pub const QUERIES_SECONDS: Family = Family::counter(
+    "poolwatch_queries_seconds_total",
+    "Time of queries, the wait for a connection included.",
+    &[],
+);
+/// Slow queries.
+pub const SLOW_QUERIES: Family = Family::counter(
+    "poolwatch_slow_queries_total",
+    "Queries that took as long as queries.slow_threshold, or their own rule's threshold, or longer.",
+    &[],
+);
+/// Those that were not kept.
+pub const SLOW_QUERIES_LEFT_OUT: Family = Family::counter(
+    "poolwatch_slow_queries_left_out_total",
+    "Slow queries that are neither in the slow-query log nor in the process's log, because there were more than queries.slow_log_rate in a second.",
+    &[],
+);
+/// Fingerprints told apart.
+pub const QUERY_FINGERPRINTS: Family = Family::gauge(
+    "poolwatch_query_fingerprints",
+    "Fingerprints that are told apart now.",
+    &[],
+);
+/// How many can be.
+pub const QUERY_FINGERPRINTS_LIMIT: Family = Family::gauge(
+    "poolwatch_query_fingerprints_limit",
+    "Fingerprints that can be told apart (queries.max_fingerprints); with as many as that, those that take least time are counted together.",
+    &[],
+);
 /// Pinned sessions now.
 pub const PINNED_SESSIONS: Family = Family::gauge(
     "poolwatch_pinned_sessions",
@@ -325,7 +424,7 @@ pub const BUILD_INFO: Family = Family::gauge(
 );
 
 /// All of them. `process_*` come from the library and are not declared here.
-pub const ALL: [&Family; 50] = [
+pub const ALL: [&Family; 66] = [
     &CONNECTION_COUNT,
     &CONNECTION_MAX,
     &CONNECTION_IDLE_MAX,
@@ -356,6 +455,22 @@ pub const ALL: [&Family; 50] = [
     &POOL_LOGINS,
     &PREPARED_STATEMENTS,
     &QUERY_PHASE,
+    &RETURNED_ROWS,
+    &IDLE_IN_TRANSACTION,
+    &SUSPECTED_LEAKS,
+    &QUERY_CALLS,
+    &QUERY_ERRORS,
+    &QUERY_ROWS,
+    &QUERY_SECONDS,
+    &QUERY_INFO,
+    &QUERIES,
+    &QUERIES_ERRORS,
+    &QUERIES_ROWS,
+    &QUERIES_SECONDS,
+    &SLOW_QUERIES,
+    &SLOW_QUERIES_LEFT_OUT,
+    &QUERY_FINGERPRINTS,
+    &QUERY_FINGERPRINTS_LIMIT,
     &PINNED_SESSIONS,
     &PINS,
     &CLIENTS,

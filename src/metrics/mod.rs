@@ -18,6 +18,7 @@ mod labels;
 mod migrations;
 mod pool;
 mod proxy;
+mod queries;
 mod registry;
 mod scrape;
 mod sqlstate;
@@ -31,5 +32,6 @@ pub use labels::{
 pub use migrations::{CollectorMetrics, MigrationMetrics, MigrationRun};
 pub use pool::{PinGuard, PoolLabels, PoolMetrics, PoolTotals};
 pub use proxy::ProxyMetrics;
+pub use queries::{QuerySamples, QuerySeries};
 pub use registry::{EncodeError, Metrics};
 pub use upstream::UpstreamMetrics;

@@ -1,6 +1,7 @@
 //! The figures of one pool: what happened, counted as it happens, and what is the case, asked for at the scrape.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -52,6 +53,9 @@ pub struct PoolMetrics {
     phase_wait: Histogram,
     phase_connect: Histogram,
     phases: [Histogram; Phase::COUNT],
+    returned_rows: Histogram,
+    idle_in_transaction: Histogram,
+    suspected_leaks: AtomicUsize,
     /// Locked by a scrape and by [`watch`](Self::watch) only, never by what records.
     status: Mutex<Option<StatusSource>>,
 }
@@ -115,6 +119,9 @@ impl PoolMetrics {
             phase_wait: phase(),
             phase_connect: phase(),
             phases: Phase::ALL.map(|_| phase()),
+            returned_rows: new_histogram(&f::RETURNED_ROWS),
+            idle_in_transaction: new_histogram(&f::IDLE_IN_TRANSACTION),
+            suspected_leaks: AtomicUsize::new(0),
             status: Mutex::new(None),
         }
     }
@@ -197,6 +204,21 @@ impl PoolMetrics {
     /// How long a phase of a query took.
     pub fn phase(&self, phase: Phase, took: Duration) {
         self.phases[phase as usize].observe(took.as_secs_f64());
+    }
+
+    /// A query without an error returned or changed so many rows.
+    pub fn returned_rows(&self, rows: u64) {
+        self.returned_rows.observe(rows as f64);
+    }
+
+    /// A client asked for something more in its transaction, so long after the last answer.
+    pub fn idle_in_transaction(&self, idle: Duration) {
+        self.idle_in_transaction.observe(idle.as_secs_f64());
+    }
+
+    /// So many of the pool's servers are held and not used.
+    pub fn set_suspected_leaks(&self, count: usize) {
+        self.suspected_leaks.store(count, Ordering::Relaxed);
     }
 
     /// A session was pinned. It counts as pinned for this reason until the guard is dropped.
@@ -290,6 +312,10 @@ impl PoolMetrics {
             let histogram = &self.phases[phase as usize];
             out.histogram(&f::QUERY_PHASE, &[name, phase.label()], histogram);
         }
+        out.histogram(&f::RETURNED_ROWS, &[name], &self.returned_rows);
+        out.histogram(&f::IDLE_IN_TRANSACTION, &[name], &self.idle_in_transaction);
+        let leaks = self.suspected_leaks.load(Ordering::Relaxed);
+        out.gauge(&f::SUSPECTED_LEAKS, &[name], leaks as f64);
     }
 
     fn collect_status(&self, out: &mut Scrape) {

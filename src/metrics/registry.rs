@@ -13,6 +13,7 @@ use super::labels::ClientState;
 use super::migrations::{CollectorMetrics, MigrationMetrics};
 use super::pool::{PoolLabels, PoolMetrics};
 use super::proxy::ProxyMetrics;
+use super::queries::QuerySamples;
 use super::scrape::Scrape;
 use super::upstream::UpstreamMetrics;
 
@@ -108,6 +109,11 @@ impl Metrics {
         *self.parts.clients.lock() = Some(Box::new(counts));
     }
 
+    /// Where a scrape asks for the figures of queries by fingerprint. Until this is called, they are not exported.
+    pub fn watch_queries(&self, samples: impl Fn() -> QuerySamples + Send + Sync + 'static) {
+        *self.parts.queries.lock() = Some(Box::new(samples));
+    }
+
     /// One scrape, in Prometheus' text format. Answers from memory: it waits for no pool, no client and no database.
     ///
     /// # Errors
@@ -129,6 +135,8 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
+type QuerySource = Box<dyn Fn() -> QuerySamples + Send + Sync>;
+
 type ClientCounts = Box<dyn Fn() -> [usize; ClientState::COUNT] + Send + Sync>;
 
 /// What is exported. The locks are taken by scrapes and by the coming and going of pools, never by a query.
@@ -139,6 +147,7 @@ struct Parts {
     collectors: Mutex<Vec<Arc<CollectorMetrics>>>,
     proxy: Arc<ProxyMetrics>,
     clients: Mutex<Option<ClientCounts>>,
+    queries: Mutex<Option<QuerySource>>,
 }
 
 impl Parts {
@@ -150,6 +159,7 @@ impl Parts {
             collectors: Mutex::default(),
             proxy: Arc::new(ProxyMetrics::new()),
             clients: Mutex::default(),
+            queries: Mutex::default(),
         }
     }
 
@@ -164,6 +174,9 @@ impl Parts {
         for state in ClientState::ALL {
             let count = counts[state as usize];
             out.gauge(&f::CLIENTS, &[state.label()], count as f64);
+        }
+        if let Some(samples) = &*self.queries.lock() {
+            samples().collect(&mut out);
         }
         for upstream in self.upstreams.lock().iter() {
             upstream.collect(&mut out);

@@ -6,17 +6,13 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::direct::connection;
-use crate::control::{Config, Control, Session, Trouble, said};
+use crate::control::{Config, Control, Limits, Session, Trouble, said};
 use crate::dsn::{Dsn, HostPort};
 use crate::pool::Unobserved;
 
 /// One row. `numbackends` is shown to everybody, where `pg_stat_activity` hides what others are.
 const LOOK: &str = "\
-SELECT pg_catalog.current_setting('server_version'),
-       pg_catalog.pg_is_in_recovery(),
-       pg_catalog.current_setting('max_connections')::int,
-       pg_catalog.current_setting('superuser_reserved_connections')::int
-         + coalesce(pg_catalog.current_setting('reserved_connections', true)::int, 0),
+SELECT pg_catalog.pg_is_in_recovery(),
        (SELECT sum(numbackends) FROM pg_catalog.pg_stat_database)::int,
        (SELECT version FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid())";
 
@@ -28,9 +24,9 @@ pub(super) struct Answer {
     /// A standby: it takes no writes.
     pub in_recovery: bool,
     /// `max_connections`.
-    pub max_connections: i32,
-    /// Connections that only superusers and `pg_use_reserved_connections` may use.
-    pub reserved: i32,
+    pub max_connections: u32,
+    /// Of these, connections that are kept from applications.
+    pub reserved: u32,
     /// Connections that are open now, ours among them.
     pub connections: i32,
     /// The TLS protocol of our connection, as PostgreSQL names it; none without TLS.
@@ -119,13 +115,14 @@ async fn ask(config: Config) -> Result<Answer, String> {
 }
 
 async fn look(session: &Session) -> Result<Answer, tokio_postgres::Error> {
+    let limits = Limits::ask(session).await?;
     let row = session.query_one(LOOK, &[]).await?;
     Ok(Answer {
-        version: row.try_get(0)?,
-        in_recovery: row.try_get(1)?,
-        max_connections: row.try_get(2)?,
-        reserved: row.try_get(3)?,
-        connections: row.try_get(4)?,
-        tls: row.try_get(5)?,
+        version: limits.version,
+        in_recovery: row.try_get(0)?,
+        max_connections: limits.max_connections,
+        reserved: limits.reserved,
+        connections: row.try_get(1)?,
+        tls: row.try_get(2)?,
     })
 }

@@ -1,6 +1,7 @@
 //! What bb8 stores, and the manager it stores it with.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -17,6 +18,8 @@ pub(super) struct Entry<C> {
     pub(super) born: u64,
     /// From just before the connect, as SQLAlchemy counts a connection's age.
     pub(super) created_at: Instant,
+    /// How long the connect took.
+    pub(super) connect_time: Duration,
     /// When it last came back; its creation before that.
     pub(super) idle_since: Instant,
     /// Not handed out and returned yet.
@@ -54,6 +57,7 @@ impl<M: bb8::ManageConnection> bb8::ManageConnection for Stored<M> {
             conn,
             born,
             created_at,
+            connect_time: created_at.elapsed(),
             idle_since: created_at,
             fresh: true,
             discard: None,

@@ -39,6 +39,16 @@ impl<M: bb8::ManageConnection> Checkout<M> {
         self.lease.entry().fresh
     }
 
+    /// How long opening the connection took, where this checkout opened it.
+    pub fn connect_time(&self) -> Duration {
+        let entry = self.lease.entry();
+        if entry.fresh {
+            entry.connect_time
+        } else {
+            Duration::ZERO
+        }
+    }
+
     /// For how long it has been out.
     pub fn held(&self) -> Duration {
         self.since.elapsed()

@@ -19,7 +19,8 @@ use super::unnamed::KEEP_AT_MOST;
 use crate::backend::Server;
 use crate::metrics::{PinReason, PoolMetrics, StatementMessage};
 use crate::pgwire::{HEADER, Header, cstr, frontend};
-use crate::sql::{deallocated, may_deallocate};
+use crate::query::Asked;
+use crate::sql::{Dialect, deallocated, may_deallocate};
 
 /// How far a look came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +75,7 @@ impl Traffic {
                 Noted::Rewritten(rest) => rest,
                 Noted::Wait => return Ok(self.held()),
             };
+            self.on_noted(request, header.total, now, metrics);
             self.phase = phase;
             self.touched = true;
             let there = rest.min(self.from_client.len() - self.to_server);
@@ -81,6 +83,33 @@ impl Traffic {
             self.client_body = rest - there;
         }
         Ok(Looked::All)
+    }
+
+    /// What is known of a text, or of the front of it, as this server reads it.
+    #[inline]
+    fn ask(&self, text: &[u8], server: &Server) -> Option<Asked> {
+        self.timing.ask(text, || {
+            let parameters = server.parameters();
+            Dialect::reported(
+                parameters.get("standard_conforming_strings"),
+                parameters.get("client_encoding"),
+            )
+        })
+    }
+
+    /// A message was noted: its bytes are some statement's, and the client does not think any more.
+    #[inline]
+    fn on_noted(&mut self, request: Request, length: usize, came: Instant, metrics: &PoolMetrics) {
+        match request {
+            Request::Parse | Request::Bind | Request::Describe | Request::Close => {
+                self.timing.on_received(length);
+            }
+            Request::CopyData | Request::CopyEnd => self.timing.on_copy_data(length),
+            _ => {}
+        }
+        if let Some(idle) = self.timing.on_asked(came) {
+            metrics.idle_in_transaction(idle);
+        }
     }
 
     /// At a message that cannot be noted: with nothing to send it is an answer that is waited for.
@@ -150,6 +179,8 @@ impl Traffic {
                     self.vacates = Some(database);
                 }
                 let whole = header.total <= bytes.len();
+                let asked = self.ask(body, server);
+                self.timing.on_query(asked, header.total);
                 self.state.on_query(body, whole);
                 if let Some(name) = drops {
                     return self.deallocate(name, header, now, server.copies());
@@ -167,6 +198,7 @@ impl Traffic {
             }
             Request::Execute => {
                 self.state.on_execute(body);
+                self.timing.on_execute(body, header.total);
                 return self.note_execute(header, now, server);
             }
             Request::Sync => {
@@ -224,7 +256,9 @@ impl Traffic {
         } else {
             asked
         };
+        let asked_for = self.ask(text, server);
         self.state.on_parse(name, text, whole);
+        self.timing.on_parse(asked_for.as_ref());
         if name.is_empty() {
             // One that is too long to be kept stays where it is, and the session with it.
             let kept = if whole && header.total <= KEEP_AT_MOST {
@@ -233,7 +267,7 @@ impl Traffic {
                 self.pins.pin(PinReason::LargeStatement, metrics);
                 &[]
             };
-            self.unnamed.on_parse(kept);
+            self.unnamed.on_parse(kept, asked_for);
             if let Some(name) = drops {
                 return self.deallocate(name, header, now, server.copies());
             }
@@ -245,10 +279,10 @@ impl Traffic {
             return self.parse_taken(header, name.len(), now, server.copies());
         }
         if whole && self.can_share(asked) {
-            return self.share_parse(header, name.len(), now, server);
+            return self.share_parse(header, name.len(), asked_for, now, server);
         }
         self.pins.pin(PinReason::NamedStatement, metrics);
-        self.names.on_parse(name, Entry::Native);
+        self.names.on_parse(name, Entry::Native(asked_for));
         self.pipeline.on_client(Owed::ParseNamed, now);
         Noted::AsItIs
     }
@@ -265,6 +299,9 @@ impl Traffic {
         let body = &bytes[HEADER..header.total.min(bytes.len())];
         let owed = match (request, statement_name(request, body)) {
             (Request::Bind | Request::Describe, Some((_, b""))) => {
+                if request == Request::Bind {
+                    self.timing.on_bind(body, self.unnamed.asked());
+                }
                 if !self.prepare_unnamed(now) {
                     return Noted::Wait;
                 }
@@ -281,7 +318,12 @@ impl Traffic {
                 self.unnamed.on_close();
                 Owed::CloseUnnamed
             }
-            (_, Some(_)) => {
+            (_, Some((_, name))) => {
+                if request == Request::Bind {
+                    let entry = self.names.get(name);
+                    self.timing
+                        .on_bind(body, entry.and_then(|entry| entry.asked()));
+                }
                 let noted = self.use_named(request, header, now, server.copies());
                 if request == Request::Bind && noted != Noted::Wait {
                     metrics.statement(StatementMessage::Bind);

@@ -411,6 +411,7 @@ async fn greet(
             };
             session.traffic.message_limit = shared.settings.limits.message;
             session.watch_state();
+            session.observe();
             session.registration.set_state(ClientState::Idle);
             if session_pooling {
                 session

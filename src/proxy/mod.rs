@@ -14,6 +14,7 @@ use crate::clients::{Clients, Pinned, Reading};
 use crate::cluster::Cluster;
 use crate::console::Console;
 use crate::metrics::ProxyMetrics;
+use crate::query::Queries;
 use crate::tasks::Tasks;
 use crate::tls::ServerTls;
 
@@ -43,6 +44,7 @@ mod session;
 mod sessions;
 mod sharing;
 mod state;
+mod timing;
 mod traffic;
 mod unnamed;
 mod visit;
@@ -92,6 +94,7 @@ struct Shared {
     clients: Clients,
     admission: Admission,
     metrics: Arc<ProxyMetrics>,
+    queries: Option<Queries>,
     tls: ServerTls,
     tasks: Tasks,
     console: Console,
@@ -116,6 +119,8 @@ pub struct Parts {
     pub admission: Admission,
     /// Client-side figures.
     pub metrics: Arc<ProxyMetrics>,
+    /// Who is told of every query; nobody where that is switched off.
+    pub queries: Option<Queries>,
     /// How to speak TLS with clients.
     pub tls: ServerTls,
     /// Tracks every session.
@@ -132,6 +137,7 @@ impl Proxy {
             clients,
             admission,
             metrics,
+            queries,
             tls,
             tasks,
             console,
@@ -143,6 +149,7 @@ impl Proxy {
             clients,
             admission,
             metrics,
+            queries,
             tls,
             tasks,
             console,

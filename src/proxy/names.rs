@@ -8,12 +8,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::backend::{Place, Statement, Variant};
+use crate::query::Asked;
 
 /// What a name stands for.
 #[derive(Debug, Clone)]
 pub(super) enum Entry {
     /// A statement that only this session's server has, under the client's own name. The session keeps the server.
-    Native,
+    Native(Option<Asked>),
     /// A statement that any server can be given.
     Shared(SharedEntry),
 }
@@ -29,6 +30,19 @@ pub(super) struct SharedEntry {
     pub(super) place: Option<Place>,
     /// By which message of the pipeline.
     pub(super) used: u64,
+    /// What its text is.
+    pub(super) asked: Option<Asked>,
+}
+
+impl Entry {
+    /// What is known of its text.
+    #[inline]
+    pub(super) fn asked(&self) -> Option<&Asked> {
+        match self {
+            Entry::Native(asked) => asked.as_ref(),
+            Entry::Shared(shared) => shared.asked.as_ref(),
+        }
+    }
 }
 
 /// The names of one session.
@@ -216,19 +230,19 @@ impl Names {
 fn used(entry: &Entry) -> u64 {
     match entry {
         Entry::Shared(shared) => shared.used,
-        Entry::Native => 0,
+        Entry::Native(_) => 0,
     }
 }
 
 fn place(entry: Option<&Entry>) -> Option<Place> {
     match entry? {
         Entry::Shared(shared) => shared.place,
-        Entry::Native => None,
+        Entry::Native(_) => None,
     }
 }
 
 fn native(entry: Option<&Entry>) -> usize {
-    usize::from(matches!(entry, Some(Entry::Native)))
+    usize::from(matches!(entry, Some(Entry::Native(_))))
 }
 
 #[cfg(test)]
@@ -242,12 +256,13 @@ mod tests {
             variant: None,
             place: None,
             used: 0,
+            asked: None,
         })
     }
 
     fn text(names: &mut Names, name: &[u8]) -> Option<Vec<u8>> {
         match names.get(name)? {
-            Entry::Native => Some(b"native".to_vec()),
+            Entry::Native(_) => Some(b"native".to_vec()),
             Entry::Shared(shared) => Some(shared.statement.asked().to_vec()),
         }
     }
@@ -260,7 +275,7 @@ mod tests {
         names.on_answered();
         names.on_close(b"a");
         names.on_parse(b"a", shared(b"two"));
-        names.on_parse(b"b", Entry::Native);
+        names.on_parse(b"b", Entry::Native(None));
         assert!(names.any_native());
         names.on_dropped(3);
         assert_eq!(text(&mut names, b"a").unwrap(), b"one");
@@ -297,13 +312,13 @@ mod tests {
     #[test]
     fn a_native_statement_counts_until_its_close_is_answered() {
         let mut names = Names::default();
-        names.on_parse(b"a", Entry::Native);
+        names.on_parse(b"a", Entry::Native(None));
         names.on_answered();
         names.on_close(b"a");
         assert!(names.any_native(), "the server may skip the Close");
         names.on_answered();
         assert!(!names.any_native());
-        names.on_parse(b"a", Entry::Native);
+        names.on_parse(b"a", Entry::Native(None));
         names.on_answered();
         names.on_deallocated_all();
         assert!(!names.any_native());

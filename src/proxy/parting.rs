@@ -1,13 +1,17 @@
 //! What becomes of a server when its session has no use for it any more.
 
+use std::sync::Arc;
+
 use super::pins::Pins;
 use super::relay::Parting;
 use super::session::Session;
 use super::state::State;
+use super::timing::Observed;
 use crate::backend::{Lease, OpenTransaction, Remains, Reset, TxStatus};
 use crate::error::chain;
 use crate::pgwire::Inbox;
 use crate::pool::CloseReason;
+use crate::query::Origin;
 
 /// Whether the session goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +23,23 @@ pub(super) enum LeaseEnd {
 }
 
 impl Session {
+    /// Begins to tell of the session's queries.
+    pub(super) fn observe(&mut self) {
+        let info = self.registration.info();
+        let observed = self.context.queries.clone().map(|queries| Observed {
+            queries,
+            origin: Arc::new(Origin {
+                user: info.user.clone(),
+                database: info.database.clone(),
+                application: info.application_name.clone(),
+                pool: self.pool.name().to_owned(),
+            }),
+            client: self.registration.id(),
+            last: self.registration.last_statement(),
+        });
+        self.traffic.timing.observe(observed);
+    }
+
     /// Begins to watch what the session leaves in its servers.
     pub(super) fn watch_state(&mut self) {
         let info = self.registration.info();
@@ -34,6 +55,9 @@ impl Session {
     /// Returns the server, has it restored in the background, or closes it. Nothing is awaited here, so nothing can be
     /// cancelled half-way.
     pub(super) fn part(&mut self, parting: &Parting, lease: Lease) -> LeaseEnd {
+        if !matches!(parting, Parting::Settled) {
+            self.traffic.timing.abandon(&self.pool.metrics);
+        }
         match parting {
             Parting::Settled => {
                 self.give_back(lease);

@@ -109,6 +109,8 @@ pub(super) enum Reply {
     UnnamedClosed,
     /// A statement ended well; it was sent at this moment.
     StatementDone(Instant),
+    /// A statement gave some of its rows; the Execute that asked for them was sent at this moment.
+    Suspended(Instant),
     /// A statement failed.
     StatementFailed(Failure),
     /// A statement of a Query of ours ended well. The client never sees it.
@@ -231,6 +233,12 @@ impl Pipeline {
         self.owed.len() < UNANSWERED
     }
 
+    /// Whether what is answered now is a Query.
+    #[inline]
+    pub(super) fn answers_query(&self) -> bool {
+        matches!(self.owed.front(), Some((Owed::Query, _)))
+    }
+
     /// Whether a Query is not answered.
     #[inline]
     pub(super) fn has_query(&self) -> bool {
@@ -330,7 +338,12 @@ impl Pipeline {
             tag::BIND_COMPLETE => self.expect(Owed::Bind),
             tag::CLOSE_COMPLETE => self.closed(),
             tag::COMMAND_COMPLETE | tag::EMPTY_QUERY => self.statement_done(),
-            tag::PORTAL_SUSPENDED => self.expect(Owed::Execute),
+            tag::PORTAL_SUSPENDED => match self.head() {
+                Some(Owed::Execute) => self
+                    .pop()
+                    .map_or(Reply::Unexpected, |(_, sent)| Reply::Suspended(sent)),
+                _ => Reply::Unexpected,
+            },
             tag::COPY_IN => self.copy_in(),
             tag::ERROR => self.failed(),
             tag::READY_FOR_QUERY => self.ready(),

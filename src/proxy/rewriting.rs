@@ -11,6 +11,7 @@ use super::sharing::{Given, Noted};
 use super::traffic::{Dropping, Traffic};
 use crate::backend::{Copies, Place, Server, Variant};
 use crate::pgwire::{HEADER, Header, cstr, frontend};
+use crate::query::Asked;
 use crate::sql::may_deallocate;
 
 /// Where a message names its statement.
@@ -82,6 +83,7 @@ impl Traffic {
         &mut self,
         header: Header,
         name: usize,
+        asked_for: Option<Asked>,
         now: Instant,
         server: &mut Server,
     ) -> Noted {
@@ -98,6 +100,7 @@ impl Traffic {
                 variant: None,
                 place: Some(place),
                 used: 0,
+                asked: asked_for,
             }),
         );
         self.from_client.consume(header.total);

@@ -6,12 +6,14 @@ use tokio::time::Instant;
 
 use super::pipeline::{Failure, Reply};
 use super::state::Ended;
+use super::timing::End;
 use super::traffic::{Hidden, Traffic};
 use super::wording::{STALE_PLAN, own_name};
 use crate::backend::{Server, TxStatus};
 use crate::clients::{ClientGuard, ClientState};
-use crate::metrics::{Phase, PinReason, PoolMetrics, ProxyMetrics, StatementMessage};
+use crate::metrics::{PinReason, PoolMetrics, ProxyMetrics, StatementMessage};
 use crate::pgwire::{FrameError, HEADER, Header, backend, backend as tag};
+use crate::query::SqlState;
 
 /// What a server sent that makes no sense; its connection cannot be used any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -71,8 +73,10 @@ impl Traffic {
             }
             let reply = self.pipeline.on_server(header.tag);
             let hidden = hides(reply, header.tag);
-            if self.first_reply.is_none() && hidden.is_none() && !is_asynchronous(header.tag) {
-                self.first_reply = Some(told.now);
+            if hidden.is_none() {
+                let simple = self.pipeline.answers_query();
+                self.timing
+                    .on_reply(header.tag, header.total, simple, told.now);
             }
             if header.tag == tag::PARAMETER_STATUS && self.keeps_from_client(header, server) {
                 continue;
@@ -198,7 +202,12 @@ impl Traffic {
                 } else {
                     self.state.on_done(None, server.parameters());
                 }
-                self.on_statement_end(sent, true, told);
+                self.on_statement_done(sent, header, told);
+            }
+            Reply::Suspended(sent) => {
+                self.state.on_suspended(server.parameters());
+                self.timing
+                    .on_end(sent, End::Suspended, self.pins.any(), (told.pool, told.now));
             }
             Reply::StatementFailed(failure) => {
                 self.vacated = None;
@@ -208,6 +217,7 @@ impl Traffic {
                     b"26000" if failure.stale.is_some() => STALE_PLAN.as_bytes(),
                     sqlstate => sqlstate,
                 };
+                let state = SqlState::new(sqlstate);
                 let lost = failure.stale.is_none()
                     && sqlstate == b"26000"
                     && own_name(message, server.copies()).is_some_and(|(_, number, _)| number > 0);
@@ -224,7 +234,9 @@ impl Traffic {
                 }
                 self.unpin_named();
                 if let Some(sent) = failure.sent {
-                    self.on_statement_end(sent, false, told);
+                    let end = End::Failed(&failure, state);
+                    self.timing
+                        .on_end(sent, end, self.pins.any(), (told.pool, told.now));
                 }
                 if fatal {
                     server.absorb(header.tag, self.message(header));
@@ -282,8 +294,6 @@ impl Traffic {
             server.absorb(header.tag, &bytes[HEADER..header.total.min(bytes.len())]);
             // Something changed a parameter behind our back: compare one by one at the next checkout.
             server.set_applied(0);
-        } else if header.tag == tag::PORTAL_SUSPENDED {
-            self.state.on_suspended(server.parameters());
         }
     }
 
@@ -293,22 +303,17 @@ impl Traffic {
         }
     }
 
-    fn on_statement_end(&mut self, sent: Instant, ok: bool, told: &Told<'_>) {
-        self.vacated = None;
-        let started = sent.max(self.last_done);
-        // The wait for a server is a phase of its own, told by the pool.
-        let running = started.max(self.leased);
-        self.began.get_or_insert(started);
-        let first = self.first_reply.take().unwrap_or(told.now).max(running);
-        told.pool.query_finished(
-            told.now.saturating_duration_since(started).as_secs_f64(),
-            ok,
+    fn on_statement_done(&mut self, sent: Instant, header: Header, told: &Told<'_>) {
+        let bytes = &self.from_server.bytes()[self.to_client..];
+        let command = command_tag(&bytes[HEADER..header.total.min(bytes.len())]);
+        let command = (header.tag == tag::COMMAND_COMPLETE).then_some(command);
+        self.timing.on_end(
+            sent,
+            End::Done(command),
+            self.pins.any(),
+            (told.pool, told.now),
         );
-        told.pool
-            .phase(Phase::Execute, first.saturating_duration_since(running));
-        told.pool
-            .phase(Phase::Transfer, told.now.saturating_duration_since(first));
-        self.last_done = told.now;
+        self.vacated = None;
     }
 
     /// What a client does between two requests; with another one under way it is still active.
@@ -331,7 +336,6 @@ impl Traffic {
         let status = TxStatus::from_byte(self.message(header).first().copied().unwrap_or_default());
         server.set_status(status);
         self.failed = status == TxStatus::Failed;
-        self.first_reply = None;
         self.overdue = None;
         self.phase = super::phase::Phase::Command;
         if simple {
@@ -342,11 +346,15 @@ impl Traffic {
         if self.pipeline.is_empty() {
             self.restore_login(status, server, told.now);
         }
-        if status != TxStatus::Idle {
+        let quiet = self.pipeline.is_empty();
+        let idle = status == TxStatus::Idle;
+        let began = self
+            .timing
+            .on_ready(simple, quiet, idle, (told.pool, told.now));
+        if !idle {
             self.rest(told, ClientState::IdleInTransaction);
             return Scanned::All;
         }
-        let began = self.began.take();
         if executed {
             let took = began.map(|began| told.now.saturating_duration_since(began));
             told.pool.transaction_finished(took.unwrap_or_default());
@@ -391,11 +399,6 @@ fn hides(reply: Reply, tag: u8) -> Option<Hidden> {
         Reply::CopyDescribed => Some(Hidden::Columns),
         _ => None,
     }
-}
-
-/// Messages that a server may send at any time; they are no reply.
-fn is_asynchronous(tag: u8) -> bool {
-    matches!(tag, tag::NOTICE | tag::NOTIFICATION | tag::PARAMETER_STATUS)
 }
 
 fn command_tag(body: &[u8]) -> &[u8] {

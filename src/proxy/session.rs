@@ -102,7 +102,7 @@ impl Session {
 
     /// Relays on this server until the two part. False when the session is over.
     async fn serve(&mut self, mut lease: Lease) -> bool {
-        self.traffic.on_server_changed(self.leased);
+        self.traffic.on_server_changed(self.leased, &lease);
         if !self.traffic.from_client.is_empty() {
             self.under_way(ClientState::Active);
         }

@@ -12,7 +12,9 @@ use super::pins::Pins;
 use super::pipeline::Pipeline;
 use super::sharing::Sharing;
 use super::state::State;
+use super::timing::Timing;
 use super::unnamed::Unnamed;
+use crate::backend::Lease;
 use crate::cluster::Vacated;
 use crate::pgwire::{Inbox, Outbox, Replies};
 
@@ -61,14 +63,8 @@ pub(super) struct Traffic {
     pub(super) state: State,
     /// Why the server stays.
     pub(super) pins: Pins,
-    /// When the first byte of the current statement's reply came.
-    pub(super) first_reply: Option<Instant>,
-    /// When the last statement ended: the next one of a pipeline starts then at the earliest.
-    pub(super) last_done: Instant,
-    /// When the session got its server.
-    pub(super) leased: Instant,
-    /// When the first statement of the transaction came, or could begin in a pipeline.
-    pub(super) began: Option<Instant>,
+    /// Which statement is under way, and since when.
+    pub(super) timing: Timing,
     /// A statement was run on this lease, so the server may have changed.
     pub(super) touched: bool,
     /// How long a message of the client may be.
@@ -130,10 +126,7 @@ impl Traffic {
             withheld: false,
             state: State::default(),
             pins: Pins::default(),
-            first_reply: None,
-            last_done: Instant::now(),
-            leased: Instant::now(),
-            began: None,
+            timing: Timing::new(),
             touched: false,
             message_limit: usize::MAX,
             overdue: None,
@@ -143,13 +136,13 @@ impl Traffic {
     }
 
     /// Another server from now on.
-    pub(super) fn on_server_changed(&mut self, leased: Instant) {
-        self.leased = leased;
+    pub(super) fn on_server_changed(&mut self, leased: Instant, lease: &Lease) {
+        let pid = lease.server_ref().process_id();
+        self.timing
+            .on_server_changed(leased, pid, lease.connect_time());
         self.unnamed.on_server_changed();
         self.names.on_server_changed();
         self.failed = false;
-        self.first_reply = None;
-        self.began = None;
         self.touched = false;
     }
 

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use super::pipeline::{Failure, Owed};
 use crate::pgwire::{HEADER, Outbox, frontend};
+use crate::query::Asked;
 
 /// The unnamed statement longer than this pins the session instead of being kept.
 pub(super) const KEEP_AT_MOST: usize = 16 * 1024;
@@ -20,14 +21,24 @@ pub(super) struct Unnamed {
     kept: Vec<u8>,
     /// The unnamed statement was too long to be kept: only the server has it, which the session keeps for that.
     in_server: bool,
-    /// Parses of the unnamed statement whose answer is awaited, oldest first; empty for one that is not kept.
-    parsing: VecDeque<Vec<u8>>,
+    /// What its text is.
+    asked: Option<Asked>,
+    /// Parses of the unnamed statement whose answer is awaited, oldest first.
+    parsing: VecDeque<Parsing>,
     /// Buffers to use again, so that a Parse a query allocates nothing.
     spare: Vec<Vec<u8>>,
     /// This server has carried out a message of this client about it: whatever it has or has not since, is this client's.
     ours: bool,
     /// Such a message was sent in this batch. What follows it in the batch is carried out after it, or not at all.
     sent: bool,
+}
+
+/// A Parse that is not answered.
+#[derive(Debug)]
+struct Parsing {
+    /// The message; empty for one that is not kept.
+    message: Vec<u8>,
+    asked: Option<Asked>,
 }
 
 impl Unnamed {
@@ -45,19 +56,30 @@ impl Unnamed {
 
     /// A Parse of the unnamed statement is sent; `message` is the whole of it, or empty when it is too long to be kept.
     /// The session must stay with the server then.
-    pub(super) fn on_parse(&mut self, message: &[u8]) {
+    pub(super) fn on_parse(&mut self, message: &[u8], asked: Option<Asked>) {
         let mut kept = self.spare.pop().unwrap_or_default();
         kept.clear();
         kept.extend_from_slice(message);
-        self.parsing.push_back(kept);
+        self.parsing.push_back(Parsing {
+            message: kept,
+            asked,
+        });
         self.sent = true;
     }
 
     /// The text that a Bind sent now would find, as far as it is kept.
     pub(super) fn text(&self) -> &[u8] {
-        let message = self.parsing.back().unwrap_or(&self.kept);
+        let coming = self.parsing.back();
+        let message = coming.map_or(&self.kept, |parsing| &parsing.message);
         // A header, and the NUL of the empty name.
         message.get(HEADER + 1..).unwrap_or_default()
+    }
+
+    /// What is known of that text.
+    #[inline]
+    pub(super) fn asked(&self) -> Option<&Asked> {
+        let coming = self.parsing.back();
+        coming.map_or(self.asked.as_ref(), |parsing| parsing.asked.as_ref())
     }
 
     /// A Sync is sent. What was sent before it and not answered yet may have been skipped, so what follows it must not
@@ -100,8 +122,9 @@ impl Unnamed {
     pub(super) fn on_parsed(&mut self) {
         self.ours = true;
         if let Some(parsed) = self.parsing.pop_front() {
-            self.in_server = parsed.is_empty();
-            let old = std::mem::replace(&mut self.kept, parsed);
+            self.in_server = parsed.message.is_empty();
+            self.asked = parsed.asked;
+            let old = std::mem::replace(&mut self.kept, parsed.message);
             self.spare.push(old);
         }
     }
@@ -121,6 +144,7 @@ impl Unnamed {
     fn forget(&mut self) {
         self.ours = true;
         self.kept.clear();
+        self.asked = None;
         self.in_server = false;
     }
 
@@ -130,7 +154,7 @@ impl Unnamed {
             .parsing
             .drain(..failure.dropped_parses.min(self.parsing.len()))
         {
-            self.spare.push(dropped);
+            self.spare.push(dropped.message);
         }
         if failure.unnamed_lost {
             self.forget();
@@ -154,7 +178,7 @@ mod tests {
     fn a_kept_statement_is_sent_again_to_another_server() {
         let mut unnamed = Unnamed::default();
         let mut ahead = Outbox::default();
-        unnamed.on_parse(b"P....one");
+        unnamed.on_parse(b"P....one", None);
         unnamed.on_parsed();
         assert_eq!(unnamed.before_use(&mut ahead), None, "this server has it");
         unnamed.on_server_changed();
@@ -167,7 +191,7 @@ mod tests {
     fn one_that_is_not_kept_is_left_where_it_is() {
         let mut unnamed = Unnamed::default();
         let mut ahead = Outbox::default();
-        unnamed.on_parse(b"");
+        unnamed.on_parse(b"", None);
         unnamed.on_parsed();
         assert_eq!(unnamed.before_use(&mut ahead), None);
         unnamed.on_failure(&failure(0, false));
@@ -181,7 +205,7 @@ mod tests {
     fn a_server_that_got_it_once_is_not_given_it_again() {
         let mut unnamed = Unnamed::default();
         let mut ahead = Outbox::default();
-        unnamed.on_parse(b"P....one");
+        unnamed.on_parse(b"P....one", None);
         unnamed.on_sync();
         assert!(!unnamed.server_agrees(), "it may be skipped");
         unnamed.on_parsed();
@@ -201,9 +225,9 @@ mod tests {
     #[test]
     fn a_failed_parse_leaves_no_unnamed_statement() {
         let mut unnamed = Unnamed::default();
-        unnamed.on_parse(b"one");
+        unnamed.on_parse(b"one", None);
         unnamed.on_parsed();
-        unnamed.on_parse(b"bad");
+        unnamed.on_parse(b"bad", None);
         unnamed.on_failure(&failure(1, true));
         assert_eq!(unnamed.before_use(&mut Outbox::default()), None);
         unnamed.on_server_changed();
@@ -216,9 +240,9 @@ mod tests {
     #[test]
     fn a_skipped_parse_leaves_the_one_before() {
         let mut unnamed = Unnamed::default();
-        unnamed.on_parse(b"one");
+        unnamed.on_parse(b"one", None);
         unnamed.on_parsed();
-        unnamed.on_parse(b"two");
+        unnamed.on_parse(b"two", None);
         unnamed.on_failure(&failure(1, false));
         unnamed.on_server_changed();
         let mut ahead = Outbox::default();

@@ -35,6 +35,7 @@ mod network;
 mod parameters;
 mod pins;
 mod prepared;
+mod queries;
 mod reachable;
 mod reload;
 mod scrape_under_stress;

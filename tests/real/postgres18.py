@@ -5,13 +5,15 @@ The package of PostgreSQL 18 lies where `.ci/run tools` puts it, or where POSTGR
 
 import os
 import pathlib
+import re
 import shutil
 import socket
 import struct
+import subprocess
 import tempfile
 import threading
 
-from harness import DATABASE, USER, Postgres, Sidecar, postgres_bin, until
+from harness import DATABASE, USER, Postgres, Sidecar, environment, postgres_bin, until
 
 CANCEL = 80877102
 PACKAGE = pathlib.Path(os.environ.get("POSTGRES18", ".ci/cache/postgres18/package")).resolve()
@@ -164,10 +166,28 @@ def check_postgres18(world):
         try:
             assert server.query("SHOW server_version").startswith("18"), server.query("SHOW server_version")
             of_version(server, 32, world)
+            reserved(server, world)
         finally:
             server.close()
     finally:
         shutil.rmtree(copied, ignore_errors=True)
+
+
+def reserved(server, world):
+    """Connections that PostgreSQL 16 and newer keep for a role are room for nobody else, whoever counts it."""
+    server.query("ALTER SYSTEM SET reserved_connections = 65")
+    server.stop()
+    server.start()
+    room = 100 - 3 - 65
+    upstream = f"postgresql://{USER}@127.0.0.1:{server.port}/{DATABASE}?sslmode=disable"
+    sidecar = Sidecar(world.binary, upstream, world.out, f"{world.check}-reserved")
+    world.started.append(sidecar)
+    line = until("the warning in the log", lambda: next(
+        (line for line in sidecar.log.read_text().splitlines() if "more connections than PostgreSQL allows" in line), None))
+    assert re.search(rf"\busable\b\W+{room}\b", re.sub(r"\x1b\[[0-9;]*m", "", line)), line
+    checked = subprocess.run([world.binary, "config", "check", "--connect"], env=environment(POOLWATCH_UPSTREAM__URL=upstream),
+                             capture_output=True, text=True, timeout=60)
+    assert f"PostgreSQL has {room} for applications" in " ".join((checked.stdout + checked.stderr).split()), checked
 
 
 def check_older_protocol(world):

@@ -281,6 +281,13 @@ pub static ROWS: &[Row] = &[
         "How long ROLLBACK and DISCARD ALL at a return may take before the connection is closed instead."
     ),
     row!(
+        pool.leak_threshold,
+        "duration | off",
+        reload,
+        [],
+        "A client that has a server and has run nothing on it for so long is a suspected leak: counted in poolwatch_suspected_leaks, and named once in the log with the statement that came last."
+    ),
+    row!(
         pool.max_pools,
         "pools",
         restart,
@@ -379,6 +386,62 @@ pub static ROWS: &[Row] = &[
         reload,
         [],
         "How long open transactions may go on after SIGTERM before they are cancelled."
+    ),
+    row!(
+        queries.enabled,
+        "on | off",
+        restart,
+        [],
+        "Whether queries are told apart: figures by fingerprint and the log of slow ones. Off, those are missing; everything else stays."
+    ),
+    row!(
+        queries.slow_threshold,
+        "duration",
+        reload,
+        [],
+        "From which duration on a query is slow, the wait for a server included. 0s takes every query."
+    ),
+    row!(
+        queries.slow_rules,
+        "rule, …",
+        reload,
+        [],
+        "Other thresholds for some queries: user=…, database=…, operation=… (one of them or several) and a duration, as in user=etl operation=COPY 1m. The first rule that fits counts."
+    ),
+    row!(
+        queries.slow_log_size,
+        "queries",
+        restart,
+        [],
+        "How many slow queries are kept in memory, the newest."
+    ),
+    row!(
+        queries.slow_log_rate,
+        "queries per second",
+        restart,
+        [],
+        "How many slow queries are kept and logged in a second at most; the others are counted (poolwatch_slow_queries_left_out_total)."
+    ),
+    row!(
+        queries.top_k,
+        "fingerprints",
+        restart,
+        [],
+        "How many fingerprints have series of their own in /metrics, those that took most time; the others are one series together."
+    ),
+    row!(
+        queries.max_fingerprints,
+        "fingerprints",
+        restart,
+        [],
+        "How many fingerprints are told apart. With more than that, those that took least time are counted together."
+    ),
+    row!(
+        queries.log_literals,
+        "on | off",
+        restart,
+        [],
+        "Whether a slow query's text is kept and logged as it was sent, literals included. They may be secrets, or personal data."
     ),
     row!(
         log.format,

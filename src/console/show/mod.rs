@@ -4,6 +4,7 @@ mod databases;
 mod others;
 mod ours;
 mod pools;
+mod queries;
 mod sockets;
 mod stats;
 
@@ -19,6 +20,7 @@ pub(super) use others::{
 };
 pub(super) use ours::{holders, pins};
 pub(super) use pools::pools;
+pub(super) use queries::{queries, slow};
 pub(super) use sockets::{active_sockets, clients, servers, sockets};
 pub(super) use stats::{stats, stats_averages, stats_totals, totals};
 

@@ -1,11 +1,14 @@
 //! What PgBouncer does not show: who has a server, and who keeps one between transactions and why.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{View, ago};
 use crate::console::table::{Column, Table, int, microseconds, number, seconds, text, time};
 use crate::pgwire::ColumnType::{Int4, Int8, Text};
-use crate::status::{ClientSnapshot, ClientState, Holding, Pin, PinnedSession, PoolServer};
+use crate::status::{
+    ClientSnapshot, ClientState, Description, Holding, Pin, PinnedSession, PoolServer,
+};
 
 /// One row of SHOW HOLDERS.
 struct Holder {
@@ -13,6 +16,7 @@ struct Holder {
     server: Option<PoolServer>,
     held: Duration,
     pinned: Option<String>,
+    last: Option<Arc<Description>>,
 }
 
 fn state(state: ClientState) -> &'static str {
@@ -43,6 +47,14 @@ const HOLDERS: &[Column<Holder>] = &[
         h.server.as_ref().and_then(|of| int(of.server.process_id))
     }),
     Column("pinned_by", Text, |h| h.pinned.clone()),
+    Column("fingerprint", Text, |h| {
+        h.last
+            .as_ref()
+            .and_then(|last| text(last.fingerprint.to_string()))
+    }),
+    Column("query", Text, |h| {
+        h.last.as_ref().and_then(|last| text(&*last.text))
+    }),
 ];
 
 /// Who has a server, those that have had it longest in front.
@@ -60,6 +72,9 @@ pub(in crate::console) fn holders(view: &View<'_>) -> Table {
             server: servers.find(|of| of.server.id == holding.server).cloned(),
             held: holding.held,
             pinned: pins.map(reasons),
+            last: client
+                .last
+                .and_then(|last| view.hooks.status.statement(last)),
         })
     };
     Table::of(HOLDERS, holdings.into_iter().filter_map(holder))

@@ -62,7 +62,7 @@ async fn every_command_is_for_those_it_is_for() {
             .and_then(|error| Some(error.code()?.code().to_owned()));
         let expected = match name {
             "KILL_CLIENT" => Some("42704"),
-            "SHOW FDS" | "SHOW QUERIES" | "SHOW SLOW" | "SHOW DIAGNOSIS" => Some("0A000"),
+            "SHOW FDS" | "SHOW DIAGNOSIS" => Some("0A000"),
             _ => None,
         };
         // SHUTDOWN is answered too, and then all connections end.

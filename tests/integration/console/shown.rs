@@ -180,7 +180,7 @@ async fn commands_are_read_as_pgbouncer_reads_them() {
         help[0].text()
     );
     assert!(
-        !help[0].field(b'D').contains("QUERIES"),
+        !help[0].field(b'D').contains("DIAGNOSIS"),
         "what is not there is not offered"
     );
     for (wrong, code) in [
@@ -190,7 +190,7 @@ async fn commands_are_read_as_pgbouncer_reads_them() {
         ("SHOW pools; SHOW pools", "42601"),
         ("SELECT 1", "42601"),
         ("VACUUM", "42601"),
-        ("SHOW queries", "0A000"),
+        ("SHOW diagnosis", "0A000"),
     ] {
         let answer = console.ask(&raw::query(wrong)).await;
         assert_eq!(
@@ -299,5 +299,5 @@ async fn the_console_and_the_metrics_have_one_set_of_figures() {
         (microseconds / 1e6 - seconds).abs() < 1e-5,
         "{microseconds} µs, {seconds} s"
     );
-    assert_eq!(refused(&console, "SHOW SLOW").await.0, "0A000");
+    assert_eq!(refused(&console, "SHOW DIAGNOSIS").await.0, "0A000");
 }
