@@ -5,7 +5,7 @@
 # `--network container:APP`). It listens on loopback there, which the application reaches and nobody else does. Who
 # asks clients for a proof (docs/authentication.md) may listen on other addresses: POOLWATCH_LISTEN__ADDRESS=0.0.0.0:6432.
 #
-#   docker build -t poolwatch .
+#   docker build -t poolwatch --build-arg REVISION=$(git rev-parse HEAD) --build-arg CREATED=$(git log -1 --format=%cI) .
 #   docker run --network container:app -e POOLWATCH_UPSTREAM__URL=postgresql://app:secret@db/app poolwatch
 
 FROM rust:1-bookworm AS builder
@@ -31,6 +31,10 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 10432 --no-create-home --shell /usr/sbin/nologin poolwatch
 COPY --from=builder /src/poolwatch /usr/local/bin/poolwatch
+# Of the sources, not of the build: the time is the commit's, so that the same commit has the same labels.
+ARG REVISION=unknown
+ARG CREATED=unknown
+LABEL org.opencontainers.image.title="poolwatch" org.opencontainers.image.description="A connection pool for PostgreSQL that shows, truly, how it is doing" org.opencontainers.image.version="0.1.0" org.opencontainers.image.licenses="MIT OR Apache-2.0" org.opencontainers.image.revision="$REVISION" org.opencontainers.image.created="$CREATED" org.opencontainers.image.base.name="debian:bookworm-slim"
 USER 10432:10432
 # PostgreSQL's protocol, as PgBouncer has it; metrics, health and the JSON API.
 EXPOSE 6432 9432

@@ -36,6 +36,8 @@ mkdir -p target "$builder" && ln -s "$PWD/target" "$builder/target"
 unset CARGO_TARGET_DIR
 
 user="" stage="" stop="" entry=() command=() health=() exposed=""
+# What the Dockerfile's first lines tell people to give.
+declare -A arguments=([REVISION]=$(git rev-parse HEAD) [CREATED]=$(git log -1 --format=%cI)) labels=()
 for instruction in "${instructions[@]}"; do
   verb=${instruction%% *} rest=${instruction#* }
   say "${stage:-start}: $instruction"
@@ -45,6 +47,8 @@ for instruction in "${instructions[@]}"; do
         stage=final
         [[ $rest =~ ^debian:([a-z]+)-slim$ ]] || fail "an image this script cannot make: $rest"
         .ci/debian-root.sh "${BASH_REMATCH[1]}" "$image" || fail "no Debian root"
+        # The images of Debian hold neither packages nor lists of them.
+        base=$(du -xsk --exclude=var/cache/apt --exclude=var/lib/apt "$image" | cut -f1)
         cp /etc/resolv.conf "$image/etc/resolv.conf"
         # How this machine reaches the archive; a container engine would give its network by other means.
         apt-config dump Acquire >"$image/etc/apt/apt.conf.d/99host"
@@ -64,6 +68,10 @@ for instruction in "${instructions[@]}"; do
       fi ;;
     RUN)
       if [ $stage = builder ]; then (cd "$builder" && sh -ec "$rest"); else in_image sh -ec "$rest"; fi ;;
+    ARG) [ -n "${arguments[${rest%%=*}]:-}" ] || fail "an argument this script does not know: $rest" ;;
+    LABEL)
+      for name in "${!arguments[@]}"; do rest=${rest//\$$name/${arguments[$name]}}; done
+      while IFS== read -r name value; do labels[$name]=$value; done < <(python3 -c 'import shlex, sys; print("\n".join(shlex.split(sys.argv[1])))' "$rest") ;;
     USER) user=$rest ;;
     EXPOSE) exposed=$rest ;;
     STOPSIGNAL) stop=$rest ;;
@@ -74,10 +82,14 @@ for instruction in "${instructions[@]}"; do
   esac
 done
 [ -n "$user" ] && [ "${user%%:*}" != 0 ] || fail "the image runs as root"
+label() { [ "${labels[org.opencontainers.image.$1]:-}" = "$2" ] || fail "the label $1 is ${labels[org.opencontainers.image.$1]:-not there}, and should be $2"; }
+manifest() { sed -n "s/^$1 = \"\(.*\)\"/\1/p" Cargo.toml | head -n 1; }
+label title "$(manifest name)" && label version "$(manifest version)" && label licenses "$(manifest license)"
+label revision "$(git rev-parse HEAD)" && label created "$(git log -1 --format=%cI)"
 [ -n "$stop" ] && [ ${#health[@]} -gt 0 ] || fail "no stop signal, or no health check"
 read -r postgres_port http_port <<<"$exposed"
 size=$(stat -c %s "$image${entry[0]}")
-say "the image is made: $(du -xsm "$image" | cut -f1) MiB, of which the program $((size / 1024 / 1024)) MiB"
+say "the image is made: $((($(du -xsk --exclude=var/cache/apt --exclude=var/lib/apt "$image" | cut -f1) - base) / 1024)) MiB more than Debian, of which the program $((size / 1024 / 1024)) MiB"
 
 # ------------------------------------------------------------------------------------------------ it runs
 
@@ -101,6 +113,16 @@ program=$!
 pids+=("$program")
 wait_for "the health check is content" as_user "${health[@]}"
 say "health check: fine"
+python3 - "$work/poolwatch.log" "$program" <<'PY'
+# From the start of the process, by the kernel, to the line that says it listens, by its own log; the clock ticks are 10 ms.
+import datetime, os, re, sys, time
+text = re.sub(r"\x1b\[[0-9;]*m", "", open(sys.argv[1]).read())
+stamp = next(line.split()[0] for line in text.splitlines() if "listening" in line and "proxy" in line)
+listens = datetime.datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
+ticks = int(open(f"/proc/{sys.argv[2]}/stat").read().rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
+began = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks
+print(f"== takes clients {max(0.0, listens - began) * 1000:.0f} ms after its start")
+PY
 answer=$("$bin/psql" -XAtq -h 127.0.0.1 -p "$postgres_port" -U app postgres -c 'SELECT 40 + 2')
 [ "$answer" = 42 ] || fail "psql through port $postgres_port got: $answer"
 python3 - "$http_port" <<'PY'

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the Grafana dashboards beside it. Edit boards.py and run this; people import the JSON, and a test holds the two equal.
 
-    dashboards/generate.py            writes pool.json and fleet.json
+    dashboards/generate.py            writes pool.json, fleet.json, and the rules as Kubernetes wants them
     dashboards/generate.py --check    says whether they are what it would write
 
 Here stand the shapes of Grafana's JSON; what is shown, and why, stands in boards.py.
@@ -162,18 +162,37 @@ def dashboard(uid, title, description, variables, annotations, links, rows):
             "links": links, "templating": {"list": variables}, "annotations": {"list": annotations}, "panels": layout(rows), "timepicker": {}}
 
 
+def prometheus_rule():
+    """rules/*.yml as the Prometheus operator's resource. They are taken as text: indented by two more, all groups in one list."""
+    groups = []
+    for name in ("recording.yml", "alerts.yml"):
+        groups += (HERE / "rules" / name).read_text().split("\ngroups:\n", 1)[1].splitlines()
+    head = """# Written by dashboards/generate.py from dashboards/rules: change those.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: poolwatch
+  labels:
+    app.kubernetes.io/name: poolwatch
+spec:
+  groups:
+"""
+    return head + "".join(f"  {line}\n" if line else "\n" for line in groups)
+
+
 def main():
     import boards
 
+    files = {HERE / f"{name}.json": json.dumps(board, indent=1, ensure_ascii=False) + "\n" for name, board in boards.ALL.items()}
+    files[HERE.parent / "deploy/kubernetes/base/prometheusrule.yaml"] = prometheus_rule()
     wrong = []
-    for name, board in boards.ALL.items():
-        path, text = HERE / f"{name}.json", json.dumps(board, indent=1, ensure_ascii=False) + "\n"
+    for path, text in files.items():
         if "--check" not in sys.argv:
             path.write_text(text)
         elif not path.exists() or path.read_text() != text:
             wrong.append(path.name)
     if wrong:
-        sys.exit(f"not what boards.py says: {', '.join(wrong)}; run dashboards/generate.py")
+        sys.exit(f"not what boards.py and the rules say: {', '.join(wrong)}; run dashboards/generate.py")
 
 
 if __name__ == "__main__":

@@ -20,9 +20,11 @@ sys.path.insert(0, str(pages.ROOT / "tests" / "real"))
 
 import compose  # noqa: E402 (these import the harness of tests/real)
 import dashboards  # noqa: E402
+import image  # noqa: E402
+import kubernetes  # noqa: E402
 import units  # noqa: E402
 
-PARTS = (compose, units, dashboards)
+PARTS = (compose, kubernetes, units, image, dashboards)
 
 
 class World:
