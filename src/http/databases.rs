@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::openapi::Refused;
+use super::openapi::{Refused, RefusedPage};
 use super::paging::Paging;
 use super::problem::Problem;
 use super::server::HttpState;
@@ -41,7 +41,7 @@ struct Database {
 
 /// All databases, by name.
 #[utoipa::path(get, path = "/api/v1/databases", tag = "pools", operation_id = "databases", params(Paging),
-    responses((status = 200, body = Databases), Refused))]
+    responses((status = 200, body = Databases), Refused, RefusedPage))]
 pub(super) async fn databases(
     State(state): State<HttpState>,
     paging: Paging,

@@ -58,6 +58,15 @@ pub(super) enum Refused {
     Busy(#[to_schema] Problem),
 }
 
+/// And one for a page of a list.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "read by the macro only")]
+pub(super) enum RefusedPage {
+    /// The cursor is none of this list
+    #[response(status = 404, content_type = "application/problem+json")]
+    NoPage(#[to_schema] Problem),
+}
+
 /// And one with a body.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "read by the macro only")]

@@ -7,7 +7,9 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::guard::RequestId;
@@ -61,15 +63,17 @@ pub(super) struct Scope {
 #[schema(as = Size)]
 pub(super) struct Size {
     /// `pool.size`: connections that each pool keeps; 0 is no limit.
+    #[serde(default, deserialize_with = "whole")]
     #[schema(minimum = 0, maximum = 100_000)]
-    size: Option<u32>,
+    size: Option<i64>,
     /// `pool.max_overflow`: how many more there may be for a while; -1 is no limit.
+    #[serde(default, deserialize_with = "whole")]
     #[schema(minimum = -1, maximum = 100_000)]
-    max_overflow: Option<i32>,
+    max_overflow: Option<i64>,
 }
 
 /// The most that a size is set to by an order.
-const LARGEST: u32 = 100_000;
+const LARGEST: i64 = 100_000;
 
 /// An order that was carried out.
 #[derive(Debug, Serialize, ToSchema)]
@@ -80,7 +84,8 @@ pub(super) struct Done {
     servers: u32,
 }
 
-type Given<T> = Result<Json<T>, JsonRejection>;
+/// What a body is made of, once it is known to be JSON.
+type Given = Result<Json<Value>, JsonRejection>;
 type Outcome<T> = Result<Json<T>, Problem>;
 
 /// Gives no servers to clients until it is resumed.
@@ -91,7 +96,7 @@ type Outcome<T> = Result<Json<T>, Problem>;
 pub(super) async fn pause(
     State(state): State<HttpState>,
     Extension(id): Extension<RequestId>,
-    scope: Given<Scope>,
+    scope: Given,
 ) -> Outcome<Done> {
     steer(&state, &id, "pause", scope, |cluster, database| {
         cluster.pause(database)
@@ -104,7 +109,7 @@ pub(super) async fn pause(
 pub(super) async fn resume(
     State(state): State<HttpState>,
     Extension(id): Extension<RequestId>,
-    scope: Given<Scope>,
+    scope: Given,
 ) -> Outcome<Done> {
     steer(&state, &id, "resume", scope, |cluster, database| {
         cluster.resume(database)
@@ -119,7 +124,7 @@ pub(super) async fn resume(
 pub(super) async fn reconnect(
     State(state): State<HttpState>,
     Extension(id): Extension<RequestId>,
-    scope: Given<Scope>,
+    scope: Given,
 ) -> Outcome<Done> {
     steer(&state, &id, "reconnect", scope, |cluster, database| {
         cluster.reconnect(database);
@@ -133,11 +138,11 @@ pub(super) async fn reconnect(
 pub(super) async fn resize(
     State(state): State<HttpState>,
     Extension(id): Extension<RequestId>,
-    size: Given<Size>,
+    size: Given,
 ) -> Result<StatusCode, Problem> {
     let Size { size, max_overflow } = body(size)?;
-    let fits = size.is_none_or(|size| size <= LARGEST)
-        && max_overflow.is_none_or(|overflow| (-1..=LARGEST as i32).contains(&overflow));
+    let fits = size.is_none_or(|size| (0..=LARGEST).contains(&size))
+        && max_overflow.is_none_or(|overflow| (-1..=LARGEST).contains(&overflow));
     if !fits {
         let detail =
             format!("size must be from 0 to {LARGEST}, max_overflow from -1 to {LARGEST}.");
@@ -205,7 +210,7 @@ fn steer(
     state: &HttpState,
     id: &RequestId,
     order: &'static str,
-    scope: Given<Scope>,
+    scope: Given,
     does: impl FnOnce(&Cluster, Option<&str>) -> bool,
 ) -> Outcome<Done> {
     let Scope { database } = body(scope)?;
@@ -252,10 +257,29 @@ fn orders(state: &HttpState) -> Result<&Orders, Problem> {
     })
 }
 
-fn body<T>(given: Given<T>) -> Result<T, Problem> {
-    let Json(body) =
+/// An object of this type, and nothing else: serde alone would take a list of its fields, too.
+fn body<T: DeserializeOwned>(given: Given) -> Result<T, Problem> {
+    let Json(value) =
         given.map_err(|rejection| Problem::with(rejection.status(), rejection.body_text()))?;
-    Ok(body)
+    let unfit = |detail: String| Problem::with(StatusCode::UNPROCESSABLE_ENTITY, detail);
+    if !value.is_object() {
+        return Err(unfit("The body must be a JSON object.".to_owned()));
+    }
+    serde_json::from_value(value).map_err(|error| unfit(error.to_string()))
+}
+
+/// A whole number, which JSON may write as 3.0, too.
+fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i64>, D::Error> {
+    let Some(number) = Option::<serde_json::Number>::deserialize(from)? else {
+        return Ok(None);
+    };
+    let float = || number.as_f64().filter(|float| float.fract() == 0.0);
+    // A float beyond i64 becomes its end, which is out of bounds as well.
+    let whole = number
+        .as_i64()
+        .or_else(|| float().map(|float| float as i64));
+    let not_whole = || D::Error::custom(format!("{number} is not a whole number"));
+    whole.map(Some).ok_or_else(not_whole)
 }
 
 fn client_id(

@@ -2,6 +2,7 @@
 //! nothing is shown twice, and nothing is passed over that was there all the time.
 
 use axum::extract::{FromRequestParts, Query};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -110,7 +111,9 @@ fn decode<K: Key>(list: &str, cursor: &str) -> Result<K, Problem> {
         (of == list).then(|| K::read(key)).flatten()
     });
     key.ok_or_else(|| {
-        Problem::bad_request(
+        // It is written as cursors are; there is only no page behind it.
+        Problem::with(
+            StatusCode::NOT_FOUND,
             "cursor is not one of this list; give next_cursor of its page before, or none.",
         )
     })
@@ -143,7 +146,7 @@ mod tests {
             .unwrap();
         for cursor in [next.unwrap(), "%%".to_owned(), "YWJj".to_owned()] {
             let page = paging(1, Some(cursor)).page("b", vec![1_u64], |entry| *entry);
-            assert_eq!(page.unwrap_err().status(), 400);
+            assert_eq!(page.unwrap_err().status(), 404);
         }
     }
 }

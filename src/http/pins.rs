@@ -72,7 +72,7 @@ impl From<Pin> for PinBody {
 
 /// All pinned sessions, those that came first in front.
 #[utoipa::path(get, path = "/api/v1/pins", tag = "sessions", operation_id = "pins", params(Paging),
-    responses((status = 200, body = Pins), super::openapi::Refused))]
+    responses((status = 200, body = Pins), super::openapi::Refused, super::openapi::RefusedPage))]
 pub(super) async fn pins(
     State(state): State<HttpState>,
     paging: Paging,

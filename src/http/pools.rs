@@ -81,7 +81,7 @@ impl From<PoolView> for PoolBody {
 ///
 /// Their state at this moment, from memory. The pool `control` is poolwatch's own; no client is in it.
 #[utoipa::path(get, path = "/api/v1/pools", tag = "pools", operation_id = "pools", params(Paging),
-    responses((status = 200, body = Pools), super::openapi::Refused))]
+    responses((status = 200, body = Pools), super::openapi::Refused, super::openapi::RefusedPage))]
 pub(super) async fn pools(
     State(state): State<HttpState>,
     paging: Paging,

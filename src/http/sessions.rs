@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::openapi::Refused;
+use super::openapi::{Refused, RefusedPage};
 use super::paging::Paging;
 use super::problem::Problem;
 use super::server::HttpState;
@@ -110,7 +110,7 @@ struct Wait {
 
 /// All clients, those that came first in front.
 #[utoipa::path(get, path = "/api/v1/clients", tag = "sessions", operation_id = "clients", params(Paging),
-    responses((status = 200, body = Clients), Refused))]
+    responses((status = 200, body = Clients), Refused, RefusedPage))]
 pub(super) async fn clients(
     State(state): State<HttpState>,
     paging: Paging,
@@ -128,7 +128,7 @@ pub(super) async fn clients(
 
 /// All connections to PostgreSQL that clients share, oldest first.
 #[utoipa::path(get, path = "/api/v1/servers", tag = "sessions", operation_id = "servers", params(Paging),
-    responses((status = 200, body = Servers), Refused))]
+    responses((status = 200, body = Servers), Refused, RefusedPage))]
 pub(super) async fn servers(
     State(state): State<HttpState>,
     paging: Paging,
@@ -148,7 +148,7 @@ pub(super) async fn servers(
 
 /// The clients that wait for a server, and how long, those that came first in front.
 #[utoipa::path(get, path = "/api/v1/waits", tag = "sessions", operation_id = "waits", params(Paging),
-    responses((status = 200, body = Waits), Refused))]
+    responses((status = 200, body = Waits), Refused, RefusedPage))]
 pub(super) async fn waits(
     State(state): State<HttpState>,
     paging: Paging,

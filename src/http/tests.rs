@@ -199,11 +199,13 @@ async fn pages_follow_each_other_by_their_cursors() {
         }
     }
     assert_eq!(seen, ["\"a\"", "\"b\"", "\"c\""]);
-    for query in ["limit=0", "limit=x", "limit=10001", "cursor=YQ", "sort=a"] {
+    for query in ["limit=0", "limit=x", "limit=10001", "sort=a"] {
         let refused = server.ask("GET", &format!("/api/v1/pools?{query}")).await;
         assert_eq!(refused.status, 400, "{query}");
         assert!(refused.head.contains("application/problem+json"), "{query}");
     }
+    let refused = server.ask("GET", "/api/v1/pools?cursor=YQ").await;
+    assert_eq!(refused.status, 404);
 }
 
 /// What the document says there is, is there, and what it says needs a token, needs one.

@@ -193,6 +193,7 @@ async fn pools_are_resized_servers_replaced_and_settings_read_again() {
     );
     assert_eq!(api.order("resize", "{\"max_overflow\":-2}").await.0, 422);
 
+    assert_eq!(api.order("resize", "[9, 9]").await.0, 422);
     assert_eq!(api.order("reconnect", "{}").await.0, 200);
     client.batch_execute("SELECT 1").await.expect("an answer");
     assert_ne!(api.list("servers").await[0]["id"], before);
