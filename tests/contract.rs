@@ -65,11 +65,8 @@ impl Product {
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("address");
-        let state = HttpState {
-            metrics: metrics.clone(),
-            status: Arc::new(Status::new(Vec::new)),
-            readiness: Readiness::new(),
-        };
+        let status = Arc::new(Status::new(Vec::new));
+        let state = HttpState::new(metrics.clone(), status, Readiness::new());
         tokio::spawn(serve(listener, state, std::future::pending()));
         Self {
             metrics,

@@ -1,14 +1,56 @@
-//! What the console shows and steers: its way to the parts above it.
+//! What the console and the JSON API show and steer: their way to the parts above them.
 
 use std::sync::Arc;
 
 use super::asks::Asking;
 use super::{AFTER_CANCEL, App, parts};
 use crate::console::{self, Console};
+use crate::http::{self, HttpState, Orders};
 use crate::metrics::Metrics;
 use crate::status::Status;
 
 impl App {
+    /// Connects the JSON API with what it shows and steers: the console's orders, by another way.
+    pub(super) fn open_http(&self, state: &mut HttpState, asking: Asking) {
+        let settings = self.settings.clone();
+        state.settings = Arc::new(move || parts::http_settings(&settings.lock()));
+        let (ending, cancelling) = (self.proxy.sessions(), self.proxy.sessions());
+        let logins = self.clients.clone();
+        state.orders = Some(Arc::new(Orders {
+            cluster: self.cluster.clone(),
+            ask: Box::new(move |ask| {
+                let asking = asking.clone();
+                Box::pin(async move {
+                    let asks = match ask {
+                        http::Ask::Reload => vec![console::Ask::Reload],
+                        http::Ask::Set(settings) => settings
+                            .into_iter()
+                            .map(|(key, value)| console::Ask::Set {
+                                key: key.to_owned(),
+                                value,
+                            })
+                            .collect(),
+                    };
+                    for ask in asks {
+                        asking.ask(ask).await?;
+                    }
+                    Ok(())
+                })
+            }),
+            end_client: Box::new(move |client| {
+                let (sessions, logins) = (ending.clone(), logins.clone());
+                Box::pin(async move {
+                    sessions.end(client, AFTER_CANCEL).await
+                        || logins.end_logins(|id, _| id == client) > 0
+                })
+            }),
+            cancel: Box::new(move |client| {
+                let sessions = cancelling.clone();
+                Box::pin(async move { sessions.cancel(client, AFTER_CANCEL).await })
+            }),
+        }));
+    }
+
     /// Connects the console with what it shows and steers.
     pub(super) fn open_console(
         &self,

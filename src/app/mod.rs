@@ -92,6 +92,7 @@ impl App {
         let bound = parts::bound(&listeners)?;
         let http_listener = parts::http_listener(&settings)?;
         let http_address = http_listener.local_addr().map_err(StartError::Io)?;
+        let access = parts::http_access(&settings, http_address)?;
         let data = Threads::start("data", settings.threads.data).map_err(StartError::Io)?;
         let control_path =
             Threads::start("control", settings.threads.control).map_err(StartError::Io)?;
@@ -143,9 +144,12 @@ impl App {
             readiness,
         };
         let status = Arc::new(app.status());
-        app.open_console(&console, status.clone(), asking, &metrics);
+        app.open_console(&console, status.clone(), asking.clone(), &metrics);
         app.watch_leaks(status.clone());
-        app.serve_http(http_listener, metrics.clone(), status)?;
+        let mut http = HttpState::new(metrics.clone(), status, app.readiness.clone());
+        http.access = Arc::new(access);
+        app.open_http(&mut http, asking);
+        app.serve_http(http_listener, http)?;
         app.begin(&metrics);
         app.accept(listeners);
         Ok(app)
@@ -163,14 +167,8 @@ impl App {
     fn serve_http(
         &self,
         listener: std::net::TcpListener,
-        metrics: Metrics,
-        status: Arc<Status>,
+        state: HttpState,
     ) -> Result<(), StartError> {
-        let state = HttpState {
-            metrics,
-            status,
-            readiness: self.readiness.clone(),
-        };
         let runtime = self.control_path.first();
         let entered = runtime.enter();
         let listener = TcpListener::from_std(listener).map_err(StartError::Io)?;

@@ -19,6 +19,7 @@ use crate::config::{
 use crate::console;
 use crate::control::{self, Control};
 use crate::dsn::{Dsn, Host, HostPort};
+use crate::http::{self, Access};
 use crate::metrics::Metrics;
 use crate::pool;
 use crate::proxy::{self, Bound, Link, Listener};
@@ -49,6 +50,23 @@ pub enum StartError {
          loopback and Unix sockets only"
     )]
     NotLoopback(SocketAddr),
+    /// HTTP beyond this machine, and nobody could be asked who they are.
+    #[error(
+        "{0} is not a loopback address: set http.reader_token_file, a file with the token that the JSON API asks for, or \
+         let http.address be loopback"
+    )]
+    NoReaderToken(SocketAddr),
+    /// A file with a token cannot be used.
+    #[error("could not use {key} {path}", path = path.display())]
+    Token {
+        /// The setting that names it.
+        key: &'static str,
+        /// It.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The file of users cannot be used.
     #[error(transparent)]
     Users(#[from] UsersError),
@@ -401,6 +419,62 @@ pub(super) fn listeners(settings: &Settings) -> Result<Vec<Listener>, StartError
     Ok(listeners)
 }
 
+/// Who may ask for what over HTTP, where it is served at this address.
+pub(super) fn http_access(settings: &Settings, address: SocketAddr) -> Result<Access, StartError> {
+    let http = &settings.http;
+    if http.protect_metrics && http.reader_token_file.is_none() {
+        tracing::warn!(
+            "http.protect_metrics without http.reader_token_file: only an operator can scrape"
+        );
+    }
+    Ok(Access {
+        reader: token("http.reader_token_file", http.reader_token_file.as_ref())?,
+        operator: token(
+            "http.operator_token_file",
+            http.operator_token_file.as_ref(),
+        )?,
+        loopback: address.ip().is_loopback(),
+        protect_metrics: http.protect_metrics,
+    })
+}
+
+/// The content of a file, without the white space around it. Shorter ones than this can be guessed.
+fn token(key: &'static str, path: Option<&PathBuf>) -> Result<Option<Secret>, StartError> {
+    const SHORTEST: usize = 16;
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let unusable = |source| StartError::Token {
+        key,
+        path: path.clone(),
+        source,
+    };
+    let text = std::fs::read_to_string(path).map_err(unusable)?;
+    let token = text.trim();
+    let why = match token {
+        _ if token.len() < SHORTEST => Some("a token has at least 16 characters"),
+        _ if !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            Some("a token has no spaces, and ASCII characters only")
+        }
+        _ => None,
+    };
+    match why {
+        Some(why) => Err(unusable(io::Error::new(io::ErrorKind::InvalidData, why))),
+        None => Ok(Some(Secret::new(token))),
+    }
+}
+
+/// Every setting, as the JSON API shows it.
+pub(super) fn http_settings(settings: &Settings) -> Vec<http::Setting> {
+    let setting = |of: console::Setting| http::Setting {
+        key: of.key,
+        value: of.value,
+        default: of.default,
+        changeable: of.changeable,
+    };
+    shown(settings).into_iter().map(setting).collect()
+}
+
 /// Binds the HTTP address.
 pub(super) fn http_listener(settings: &Settings) -> Result<std::net::TcpListener, StartError> {
     let host = &settings.http.address;
@@ -411,6 +485,9 @@ pub(super) fn http_listener(settings: &Settings) -> Result<std::net::TcpListener
             source,
         }
     })?;
+    if !address.ip().is_loopback() && settings.http.reader_token_file.is_none() {
+        return Err(StartError::NoReaderToken(address));
+    }
     let listener = std::net::TcpListener::bind(address).map_err(bind_error(address))?;
     listener.set_nonblocking(true).map_err(StartError::Io)?;
     Ok(listener)

@@ -168,12 +168,18 @@ impl Settings {
 #[expect(missing_docs, reason = "ROWS has the meaning of every key, once")]
 pub struct Http {
     pub address: HostPort,
+    pub reader_token_file: Option<PathBuf>,
+    pub operator_token_file: Option<PathBuf>,
+    pub protect_metrics: bool,
 }
 
 impl Default for Http {
     fn default() -> Self {
         Self {
             address: HostPort::tcp("127.0.0.1", 9432),
+            reader_token_file: None,
+            operator_token_file: None,
+            protect_metrics: false,
         }
     }
 }

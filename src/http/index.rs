@@ -10,6 +10,6 @@ pub(super) async fn index() -> &'static str {
         "/healthz        alive?\n",
         "/readyz         able to serve?\n",
         "/api/v1/pools   the pools now, as JSON\n",
-        "/api/v1/pins    the sessions that keep their servers now, as JSON\n",
+        "/api/v1/docs    all of the JSON API\n",
     )
 }

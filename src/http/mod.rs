@@ -5,21 +5,33 @@
 //! - `GET /metrics` Prometheus' text format
 //! - `GET /healthz` 200 while the process lives
 //! - `GET /readyz` 200 when it can serve, else 503 with the reasons
-//! - `GET /api/v1/pools` the pools and their state, as JSON
-//! - `GET /api/v1/pins` the sessions that keep their servers, and why, as JSON
+//! - `/api/v1/…` the JSON API, described at `/api/v1/openapi.json` and `/api/v1/docs`: one resource a file
 //!
+//! Reading order: `server` has the routes, `access` says who may ask, `guard` bounds requests, `openapi` describes the API.
 //! Errors are problem documents (RFC 9457).
 
+mod access;
+mod configuration;
+mod databases;
+mod guard;
 mod index;
 mod listener;
+mod openapi;
+mod orders;
+mod paging;
 mod pins;
 mod pools;
 mod probes;
 mod problem;
 mod readiness;
+mod reference;
 mod scrape;
 mod server;
+mod sessions;
 
+pub use access::Access;
+pub use configuration::Setting;
+pub use orders::{Answer, Ask, Orders};
 pub use readiness::{Latch, Readiness};
 pub use server::{Config, HttpState, router, serve};
 

@@ -5,18 +5,24 @@ use std::time::SystemTime;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::paging::Paging;
+use super::problem::Problem;
 use super::server::HttpState;
 use crate::status::{Pin, PinnedSession};
 
 /// The answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Pins {
     pinned: Vec<SessionBody>,
+    /// The cursor of the next page; null on the last one.
+    next_cursor: Option<String>,
 }
 
 /// One session.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PinnedSession)]
 struct SessionBody {
     /// Unique in the life of the process.
     client: u64,
@@ -26,13 +32,15 @@ struct SessionBody {
 }
 
 /// One reason.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Pin)]
 struct PinBody {
     /// As in the label of `poolwatch_pinned_sessions`.
     reason: &'static str,
     /// The kind of statement that was it.
     command: &'static str,
     /// RFC 3339, UTC.
+    #[schema(format = DateTime)]
     since: String,
     /// How long ago that was.
     for_seconds: f64,
@@ -63,9 +71,17 @@ impl From<Pin> for PinBody {
 }
 
 /// All pinned sessions, those that came first in front.
-pub(super) async fn pins(State(state): State<HttpState>) -> Json<Pins> {
+#[utoipa::path(get, path = "/api/v1/pins", tag = "sessions", operation_id = "pins", params(Paging),
+    responses((status = 200, body = Pins), super::openapi::Refused, super::openapi::RefusedPage))]
+pub(super) async fn pins(
+    State(state): State<HttpState>,
+    paging: Paging,
+) -> Result<Json<Pins>, Problem> {
     let pinned = state.status.pinned();
-    Json(Pins {
-        pinned: pinned.into_iter().map(SessionBody::from).collect(),
-    })
+    let (pinned, next_cursor) = paging.page("pins", pinned, |session| session.client)?;
+    let pinned = pinned.into_iter().map(SessionBody::from).collect();
+    Ok(Json(Pins {
+        pinned,
+        next_cursor,
+    }))
 }

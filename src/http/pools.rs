@@ -3,24 +3,32 @@
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::paging::Paging;
+use super::problem::Problem;
 use super::server::HttpState;
 use crate::status::PoolView;
 
 /// The answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Pools {
     pools: Vec<PoolBody>,
+    /// The cursor of the next page; null on the last one.
+    next_cursor: Option<String>,
 }
 
 /// One pool. Durations are seconds.
-#[derive(Debug, Serialize)]
-struct PoolBody {
-    name: String,
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PoolBody {
+    /// As in the label `db_client_connection_pool_name`.
+    pub(super) name: String,
+    /// Whom its servers are logged in as.
     user: String,
     host: String,
     port: u16,
     database: String,
+    /// Connections that are kept.
     size: u32,
     /// -1 is no limit.
     max_overflow: i32,
@@ -70,10 +78,22 @@ impl From<PoolView> for PoolBody {
 }
 
 /// All pools, by name.
-pub(super) async fn pools(State(state): State<HttpState>) -> Json<Pools> {
+///
+/// Their state at this moment, from memory. The pool `control` is poolwatch's own; no client is in it.
+#[utoipa::path(get, path = "/api/v1/pools", tag = "pools", operation_id = "pools", params(Paging),
+    responses((status = 200, body = Pools), super::openapi::Refused, super::openapi::RefusedPage))]
+pub(super) async fn pools(
+    State(state): State<HttpState>,
+    paging: Paging,
+) -> Result<Json<Pools>, Problem> {
+    let bodies = now(&state);
+    let (pools, next_cursor) = paging.page("pools", bodies, |pool| pool.name.clone())?;
+    Ok(Json(Pools { pools, next_cursor }))
+}
+
+/// Every pool at this moment, by name.
+pub(super) fn now(state: &HttpState) -> Vec<PoolBody> {
     let mut views = state.status.pools();
     views.sort_by(|a, b| a.name.cmp(&b.name));
-    Json(Pools {
-        pools: views.into_iter().map(PoolBody::from).collect(),
-    })
+    views.into_iter().map(PoolBody::from).collect()
 }

@@ -22,14 +22,16 @@ struct Server {
 
 impl Server {
     async fn start(pools: Vec<PoolView>) -> Self {
+        Self::start_with(pools, |_| {}).await
+    }
+
+    async fn start_with(pools: Vec<PoolView>, change: impl FnOnce(&mut HttpState)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let readiness = Readiness::new();
-        let state = HttpState {
-            metrics: Metrics::new(),
-            status: std::sync::Arc::new(Status::new(move || pools.clone())),
-            readiness: readiness.clone(),
-        };
+        let status = std::sync::Arc::new(Status::new(move || pools.clone()));
+        let mut state = HttpState::new(Metrics::new(), status, readiness.clone());
+        change(&mut state);
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(serve(listener, state, async {
             let _ = stopped.await;
@@ -48,8 +50,9 @@ impl Server {
 
     async fn ask_with(&self, method: &str, path: &str, headers: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let request =
-            format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n"
+        );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
@@ -182,12 +185,138 @@ async fn pools_are_listed_by_name_with_durations_in_seconds() {
 }
 
 #[tokio::test]
+async fn pages_follow_each_other_by_their_cursors() {
+    let server = Server::start(vec![view("b", 0), view("c", 0), view("a", 0)]).await;
+    let mut seen = Vec::new();
+    let mut path = "/api/v1/pools?limit=2".to_owned();
+    loop {
+        let body = server.ask("GET", &path).await.json();
+        let pools = body["pools"].as_array().unwrap().clone();
+        seen.extend(pools.iter().map(|pool| pool["name"].to_string()));
+        match body["next_cursor"].as_str() {
+            Some(cursor) => path = format!("/api/v1/pools?limit=2&cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, ["\"a\"", "\"b\"", "\"c\""]);
+    for query in ["limit=0", "limit=x", "limit=10001", "sort=a"] {
+        let refused = server.ask("GET", &format!("/api/v1/pools?{query}")).await;
+        assert_eq!(refused.status, 400, "{query}");
+        assert!(refused.head.contains("application/problem+json"), "{query}");
+    }
+    let refused = server.ask("GET", "/api/v1/pools?cursor=YQ").await;
+    assert_eq!(refused.status, 404);
+}
+
+/// What the document says there is, is there, and what it says needs a token, needs one.
+#[tokio::test]
+async fn every_operation_of_the_document_is_served_and_asks_for_what_it_says() {
+    let server = Server::start(vec![]).await;
+    let document = server.ask("GET", "/api/v1/openapi.json").await.json();
+    assert_eq!(document["openapi"], "3.1.0");
+    let mut seen = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let answer = server
+                .ask(&method.to_uppercase(), &path.replace("{id}", "1"))
+                .await;
+            let expected = match method.as_str() {
+                "get" => 200,
+                _ => 403,
+            };
+            assert_eq!(answer.status, expected, "{method} {path}");
+            let documented = &operation["responses"][answer.status.to_string()];
+            assert!(documented.is_object(), "{method} {path}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 14);
+    let page = server.ask("GET", "/api/v1/docs").await;
+    assert_eq!(page.status, 200);
+    for path in document["paths"].as_object().unwrap().keys() {
+        assert!(page.body.contains(path.as_str()), "{path}");
+    }
+    assert!(!page.body.contains("<script"));
+}
+
+#[tokio::test]
+async fn a_page_that_is_known_is_not_sent_again() {
+    let server = Server::start(vec![]).await;
+    let first = server.ask("GET", "/api/v1/openapi.json").await;
+    let line = first.head.lines().find(|line| line.starts_with("etag: "));
+    let tag = line.unwrap().trim_start_matches("etag: w");
+    let known = format!("If-None-Match: W{tag}\r\n");
+    let again = server.ask_with("GET", "/api/v1/openapi.json", &known).await;
+    assert_eq!((again.status, again.body.as_str()), (304, ""));
+    let other = "If-None-Match: W/\"0\"\r\n";
+    let other = server.ask_with("GET", "/api/v1/openapi.json", other).await;
+    assert_eq!(other.status, 200);
+}
+
+#[tokio::test]
+async fn an_answer_has_its_requests_id_or_one_of_its_own() {
+    let server = Server::start(vec![]).await;
+    let id = "X-Request-Id: abc-1\r\n";
+    let given = server.ask_with("GET", "/api/v1/pools", id).await;
+    assert!(given.head.contains("x-request-id: abc-1"), "{}", given.head);
+    let id = "X-Request-Id: a b\r\n";
+    let made = server.ask_with("GET", "/nothing", id).await;
+    let line = made
+        .head
+        .lines()
+        .find(|line| line.starts_with("x-request-id: "));
+    assert_eq!(line.map(str::len), Some("x-request-id: ".len() + 32));
+}
+
+#[tokio::test]
+async fn a_refusal_asks_for_a_token_and_metrics_are_open_unless_protected() {
+    let token = "0123456789abcdef";
+    let beyond = |protect_metrics| {
+        move |state: &mut HttpState| {
+            state.access = std::sync::Arc::new(Access {
+                reader: Some(token.into()),
+                operator: None,
+                loopback: false,
+                protect_metrics,
+            });
+        }
+    };
+    let with = format!("Authorization: Bearer {token}\r\n");
+    let server = Server::start_with(vec![], beyond(false)).await;
+    let refused = server.ask("GET", "/api/v1/pools").await;
+    assert_eq!(refused.status, 401);
+    assert!(refused.head.contains("www-authenticate: bearer"));
+    assert_eq!(
+        server.ask_with("GET", "/api/v1/pools", &with).await.status,
+        200
+    );
+    for open in ["/metrics", "/healthz", "/readyz"] {
+        assert_eq!(server.ask("GET", open).await.status, 200, "{open}");
+    }
+    let server = Server::start_with(vec![], beyond(true)).await;
+    assert_eq!(server.ask("GET", "/metrics").await.status, 401);
+    assert_eq!(server.ask_with("GET", "/metrics", &with).await.status, 200);
+    assert_eq!(server.ask("GET", "/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn what_a_limit_refuses_is_counted() {
+    let server = Server::start(vec![]).await;
+    let large = "Content-Length: 99999999\r\n";
+    let answer = server.ask_with("POST", "/api/v1/pause", large).await;
+    assert_eq!(answer.status, 413);
+    let page = server.ask("GET", "/metrics").await.body;
+    let line = "poolwatch_limit_rejections_total{limit=\"http_size\"} 1";
+    assert!(page.contains(line), "{page}");
+}
+
+#[tokio::test]
 async fn the_index_names_what_there_is() {
     let server = Server::start(vec![]).await;
     let index = server.ask("GET", "/").await;
     assert_eq!(index.status, 200);
     let paths: Vec<_> = index.body.lines().filter(|l| l.starts_with('/')).collect();
-    assert_eq!(paths.len(), 5);
+    assert_eq!(paths.len(), 5, "{paths:?}");
     for line in paths {
         let path = line.split_whitespace().next().unwrap();
         assert_eq!(server.ask("GET", path).await.status, 200, "{path}");

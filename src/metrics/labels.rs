@@ -159,6 +159,12 @@ label_enum! {
         TransactionTime => "transaction_time",
         /// `limits.query_time`.
         QueryTime => "query_time",
+        /// Requests of the JSON API at once.
+        HttpRequests => "http_requests",
+        /// The size of an HTTP request's body.
+        HttpSize => "http_size",
+        /// The time an HTTP request may take.
+        HttpTime => "http_time",
     }
 }
 

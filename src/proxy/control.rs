@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::sessions::Link;
 use crate::backend::{Aim, Cancels};
-use crate::clients::{ClientWatch, Reading, ReadingCell};
+use crate::clients::{ClientState, ClientWatch, Reading, ReadingCell};
 use crate::pgwire::CancelKey;
 
 /// The outside's hold on one session.
@@ -227,6 +227,26 @@ impl Controls {
                 control.waker.wake();
                 None
             }
+        }
+    }
+
+    /// The same for the session of this client, by an operator's order: whether it waits, and whom to send a request to.
+    /// `None` if it does nothing that could be cancelled.
+    pub(super) fn cancel_of(&self, client: u64) -> Option<(bool, Option<Aim>)> {
+        let controls = self.all();
+        let mut controls = controls.iter();
+        let control = controls.find(|of| of.client().is_some_and(|of| of.id() == client))?;
+        let state = control.client()?.activity().state;
+        let running = control.running.lock();
+        match (&*running, state) {
+            (Some(running), ClientState::Active) => Some((false, Some(running.server.aim()))),
+            (None, ClientState::Waiting) => {
+                drop(running);
+                control.cancel.store(true, Ordering::Relaxed);
+                control.waker.wake();
+                Some((true, None))
+            }
+            _ => None,
         }
     }
 

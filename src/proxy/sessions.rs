@@ -48,6 +48,17 @@ impl Sessions {
         ended > 0
     }
 
+    /// Cancels what one client runs, or ends its wait for a server, as its own cancel request would. False if there is no
+    /// such client, or it waits for nothing.
+    pub async fn cancel(&self, client: u64, limit: Duration) -> bool {
+        let Some((waits, aim)) = self.0.cancel_of(client) else {
+            return false;
+        };
+        let found = waits || aim.is_some();
+        cancel(aim.into_iter().collect(), limit).await;
+        found
+    }
+
     /// Ends all sessions in this database, or in any; how many that were.
     pub async fn end_all(&self, database: Option<&str>, limit: Duration) -> usize {
         let (ended, aims) = self

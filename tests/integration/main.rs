@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod api;
 mod auth;
 mod auth_hostile;
 mod auth_tls;

@@ -158,7 +158,28 @@ pub static ROWS: &[Row] = &[
         "host:port",
         restart,
         [],
-        "Where /metrics, /healthz, /readyz and the JSON API are answered."
+        "Where /metrics, /healthz, /readyz and the JSON API are answered. An address that is not loopback needs http.reader_token_file."
+    ),
+    row!(
+        http.reader_token_file,
+        "path",
+        restart,
+        [],
+        "A file whose content is the token with which the JSON API may be read. On loopback reading needs none."
+    ),
+    row!(
+        http.operator_token_file,
+        "path",
+        restart,
+        [],
+        "A file whose content is the token with which the JSON API may change something, and read. Without it nothing can be changed over HTTP."
+    ),
+    row!(
+        http.protect_metrics,
+        "true or false",
+        restart,
+        [],
+        "Whether /metrics asks for a token, too, on loopback as well."
     ),
     row!(
         admin.users,
