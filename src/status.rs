@@ -18,6 +18,8 @@ pub use crate::metrics::{PoolTotals, StatementMessage};
 /// What a pool says of itself.
 pub use crate::pool::Status as PoolStatus;
 
+/// Who has a server and does nothing.
+pub use crate::diagnosis::Leak;
 /// What is known of queries.
 pub use crate::query::{
     Description, Figures, Queries, QueriesView, QueryView, SlowQuery, SqlState, Window,
@@ -32,6 +34,7 @@ pub struct Status {
     pinned: Box<dyn Fn() -> Vec<PinnedSession> + Send + Sync>,
     live: Option<Live>,
     queries: Option<Queries>,
+    leaks: Box<dyn Fn() -> Vec<Leak> + Send + Sync>,
 }
 
 /// Where clients and servers are listed.
@@ -107,6 +110,7 @@ impl Status {
             pinned: Box::new(Vec::new),
             live: None,
             queries: None,
+            leaks: Box::new(Vec::new),
         }
     }
 
@@ -141,6 +145,18 @@ impl Status {
     pub fn with_queries(mut self, queries: Option<Queries>) -> Self {
         self.queries = queries;
         self
+    }
+
+    /// And the suspected leaks.
+    #[must_use]
+    pub fn with_leaks(mut self, leaks: impl Fn() -> Vec<Leak> + Send + Sync + 'static) -> Self {
+        self.leaks = Box::new(leaks);
+        self
+    }
+
+    /// The suspected leaks of the last look, longest idle first.
+    pub fn leaks(&self) -> Vec<Leak> {
+        (self.leaks)()
     }
 
     /// The queries; none where they are not told apart.

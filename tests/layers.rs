@@ -65,7 +65,14 @@ const TABLE: &[(u8, &str, &[&str])] = &[
         6,
         "status",
         &[
-            "sql", "pool", "backend", "metrics", "cluster", "query", "clients",
+            "sql",
+            "pool",
+            "backend",
+            "metrics",
+            "cluster",
+            "query",
+            "clients",
+            "diagnosis",
         ],
     ),
     (

@@ -16,4 +16,6 @@ keep "$root/database/poolwatch-password" "$(random)"
 password=$(cat "$root/database/poolwatch-password")
 keep "$root/application/poolwatch-password" "$password"
 keep "$root/poolwatch/poolwatch_upstream__url" "postgresql://app:$password@postgres:5432/app"
+# Whoever reads the JSON API from beyond the container shows this.
+keep "$root/poolwatch/http-reader-token" "$(random)"
 keep "$root/grafana/grafana-password" "$(random)"

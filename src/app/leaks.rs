@@ -17,6 +17,7 @@ const EVERY: Duration = Duration::from_secs(1);
 impl App {
     /// For as long as the process runs.
     pub(super) fn watch_leaks(&self, status: Arc<Status>) {
+        let board = self.leaks.clone();
         let (settings, cluster) = (self.settings.clone(), self.cluster.clone());
         let stopping = self.background.stopping();
         let watching = async move {
@@ -35,6 +36,7 @@ impl App {
                         tell(leak, &status);
                     }
                 }
+                *board.lock() = found.iter().map(|(leak, _)| leak.clone()).collect();
                 for pool in cluster.pools() {
                     let count = counts.get(pool.name()).copied().unwrap_or_default();
                     pool.metrics.set_suspected_leaks(count);

@@ -18,6 +18,7 @@ use crate::cluster::Cluster;
 use crate::config::Settings;
 use crate::console::Console;
 use crate::control::Control;
+use crate::diagnosis::Leak;
 use crate::error::chain;
 use crate::http::{self, HttpState, Latch, Readiness};
 use crate::metrics::{Metrics, PoolLabels};
@@ -66,6 +67,8 @@ pub struct App {
     background: Tasks,
     proxy: Proxy,
     queries: Option<Queries>,
+    /// What the last look for leaks has found.
+    leaks: Arc<Mutex<Vec<Leak>>>,
     clients: Clients,
     cluster: Cluster,
     control: Control,
@@ -136,6 +139,7 @@ impl App {
             background,
             proxy,
             queries,
+            leaks: Arc::default(),
             clients,
             cluster,
             control,
@@ -184,7 +188,7 @@ impl App {
         let (cluster, control) = (self.cluster.clone(), self.control.clone());
         let pinned = self.proxy.pinned().clone();
         let (clients, servers) = (self.clients.clone(), self.cluster.clone());
-        let sessions = self.proxy.sessions();
+        let (sessions, leaks) = (self.proxy.sessions(), self.leaks.clone());
         Status::new(move || {
             let mut pools: Vec<PoolView> = cluster
                 .pools()
@@ -204,6 +208,7 @@ impl App {
         })
         .with_pinned(move || pinned.snapshot())
         .with_queries(self.queries.clone())
+        .with_leaks(move || leaks.lock().clone())
         .with_sessions(
             move || clients.snapshot(),
             move || servers.pools().iter().flat_map(parts::servers).collect(),

@@ -13,7 +13,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
 use super::problem::Problem;
-use super::{configuration, databases, orders, pins, pools, reference, sessions};
+use super::{configuration, databases, holders, orders, pins, pools, queries, reference, sessions};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -22,7 +22,8 @@ use super::{configuration, databases, orders, pins, pools, reference, sessions};
         description = "The pools as they are, and the orders that an operator may give. Times are RFC 3339 in UTC; durations are seconds. Errors are problem documents (RFC 9457)."
     ),
     paths(
-        pools::pools, databases::databases, sessions::clients, sessions::servers, sessions::waits, pins::pins,
+        pools::pools, databases::databases, sessions::clients, sessions::servers, sessions::waits, holders::holders,
+        holders::leaks, pins::pins, queries::queries, queries::slow_queries,
         configuration::configuration, orders::pause, orders::resume, orders::reconnect, orders::resize, orders::reload,
         orders::cancel, orders::end
     ),
@@ -30,6 +31,7 @@ use super::{configuration, databases, orders, pins, pools, reference, sessions};
     tags(
         (name = "pools", description = "Pools and databases"),
         (name = "sessions", description = "Clients, servers, and who has or wants which"),
+        (name = "queries", description = "Queries by what they do, and slow ones"),
         (name = "process", description = "The process itself"),
         (name = "orders", description = "What changes something; each needs the operator's token")
     ),

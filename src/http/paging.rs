@@ -36,17 +36,25 @@ impl<S: Send + Sync> FromRequestParts<S> for Paging {
         let query = Query::<Self>::from_request_parts(parts, state).await;
         let Query(paging) =
             query.map_err(|rejection| Problem::bad_request(rejection.body_text()))?;
-        match paging.limit {
-            Some(limit) if !(1..=MOST).contains(&limit) => {
-                let detail = format!("limit must be from 1 to {MOST}.");
-                Err(Problem::bad_request(detail))
-            }
-            _ => Ok(paging),
-        }
+        Self::checked(paging.limit, paging.cursor)
     }
 }
 
 impl Paging {
+    /// Of parameters that stand among others.
+    ///
+    /// # Errors
+    /// The limit is out of bounds.
+    pub(super) fn checked(limit: Option<u32>, cursor: Option<String>) -> Result<Self, Problem> {
+        match limit {
+            Some(limit) if !(1..=MOST).contains(&limit) => {
+                let detail = format!("limit must be from 1 to {MOST}.");
+                Err(Problem::bad_request(detail))
+            }
+            _ => Ok(Self { limit, cursor }),
+        }
+    }
+
     /// The page of these entries, which `key` puts in order, and the cursor of the next one. `list` names the list, so that
     /// a cursor of another one is refused.
     ///
@@ -86,6 +94,17 @@ impl Key for u64 {
 
     fn read(text: &str) -> Option<Self> {
         text.parse().ok()
+    }
+}
+
+impl Key for (u64, u64) {
+    fn write(&self) -> String {
+        format!("{}.{}", self.0, self.1)
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let (one, two) = text.split_once('.')?;
+        Some((one.parse().ok()?, two.parse().ok()?))
     }
 }
 

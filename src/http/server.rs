@@ -20,7 +20,9 @@ use super::configuration::{self, Setting};
 use super::listener::Limited;
 use super::orders::{self, Orders};
 use super::readiness::Readiness;
-use super::{databases, guard, index, openapi, pins, pools, probes, scrape, sessions};
+use super::{
+    databases, guard, holders, index, openapi, pins, pools, probes, queries, scrape, sessions,
+};
 use crate::metrics::Metrics;
 use crate::status::Status;
 
@@ -124,7 +126,11 @@ fn reading() -> Router<HttpState> {
         .route("/api/v1/clients", get(sessions::clients))
         .route("/api/v1/servers", get(sessions::servers))
         .route("/api/v1/waits", get(sessions::waits))
+        .route("/api/v1/holders", get(holders::holders))
+        .route("/api/v1/leaks", get(holders::leaks))
         .route("/api/v1/pins", get(pins::pins))
+        .route("/api/v1/queries", get(queries::queries))
+        .route("/api/v1/slow-queries", get(queries::slow_queries))
         .route("/api/v1/configuration", get(configuration::configuration))
         .route("/api/v1/openapi.json", get(openapi::openapi))
         .route("/api/v1/docs", get(openapi::docs))

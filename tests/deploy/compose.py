@@ -134,7 +134,7 @@ def made_secrets(folder):
         run("sh", COMPOSE / "secrets.sh", folder)
         return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
     first, second = read(), read()
-    assert first == second and len(first) == 7, sorted(first)
+    assert first == second and len(first) == 8, sorted(first)
     passwords = [value for name, value in first.items() if name.endswith("password")]
     assert all(re.fullmatch(r"[0-9a-f]{48}", password) for password in passwords) and len(set(passwords)) == 3, "passwords are to differ"
     return first
@@ -149,6 +149,8 @@ def poolwatch_of_compose(world, secrets, upstream_port):
     url = secrets / "url"
     url.write_text((secrets / "poolwatch/poolwatch_upstream__url").read_text().replace("@postgres:5432", f"@127.0.0.1:{upstream_port}"))
     settings["POOLWATCH_UPSTREAM__URL_FILE"] = str(url)
+    token = settings["POOLWATCH_HTTP__READER_TOKEN_FILE"].replace("/run/secrets/", "")
+    settings["POOLWATCH_HTTP__READER_TOKEN_FILE"] = str(secrets / "poolwatch" / token)
     with open(world.out / "compose-poolwatch.log", "wb") as log:
         process = subprocess.Popen([world.binary, "serve"], stdout=log, stderr=log, env=environment(**settings))
     try:

@@ -99,7 +99,10 @@ def check_kubernetes_agrees(world):
     with tempfile.TemporaryDirectory() as folder:
         url = pathlib.Path(folder, "upstream-url")
         url.write_text((BASE / "secrets/upstream-url").read_text())
-        run(world.binary, "config", "check", env=environment(**settings | {"POOLWATCH_UPSTREAM__URL_FILE": str(url)}))
+        token = pathlib.Path(folder, pathlib.PurePath(settings["POOLWATCH_HTTP__READER_TOKEN_FILE"]).name)
+        token.write_text((BASE / "secrets" / token.name).read_text())
+        mounted = {"POOLWATCH_UPSTREAM__URL_FILE": str(url), "POOLWATCH_HTTP__READER_TOKEN_FILE": str(token)}
+        run(world.binary, "config", "check", env=environment(**settings | mounted))
         rules = pathlib.Path(folder, "rules.yml")
         rules.write_text(yaml.safe_dump(only(resources, "PrometheusRule")["spec"]))
         said = run("promtool", "check", "rules", rules).stdout
@@ -119,14 +122,14 @@ def check_kubernetes_overlay(world):
     # Within the checkout, because a kustomization names what it builds on by a relative path.
     with tempfile.TemporaryDirectory(dir=pages.ROOT / "deploy/kubernetes") as folder:
         pathlib.Path(folder, "kustomization.yaml").write_text(overlay)
-        for name, value in (("upstream-url", "postgresql://shop:secret@db.example/shop"), ("password", "secret")):
+        for name, value in (("upstream-url", "postgresql://shop:secret@db.example/shop"), ("password", "secret"), ("reader-token", "0123456789abcdef")):
             pathlib.Path(folder, name).write_text(value)
         resources, said = built(pathlib.Path(folder))
     deployment = only(resources, "Deployment")
     wanted = yaml.safe_load(overlay)
     assert deployment["metadata"]["namespace"] == wanted["namespace"]
     assert deployment["spec"]["template"]["spec"]["initContainers"][0]["image"] == f"{wanted['images'][0]['newName']}:{wanted['images'][0]['newTag']}"
-    assert set(only(resources, "Secret")["data"]) == {"upstream-url", "password"} and "Y2hhbmdlLW1l" not in said, "the example's secret is still there"
+    assert set(only(resources, "Secret")["data"]) == {"upstream-url", "password", "reader-token"} and "Y2hhbmdlLW1l" not in said, "the example's secret is still there"
 
 
 CHECKS = (check_kubernetes_schemas, check_kubernetes_agrees, check_kubernetes_overlay)

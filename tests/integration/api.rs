@@ -70,10 +70,18 @@ impl Api {
         body[name].as_array().expect("a list").clone()
     }
 
-    fn logged(&self, parts: &[&str]) -> bool {
-        let logs = self.sidecar.logs();
-        logs.iter()
-            .any(|line| parts.iter().all(|part| line.contains(part)))
+    /// Waits until a line of the log, which comes through a pipe, has all of these.
+    async fn logged(&self, parts: &[&str]) {
+        eventually(LIMIT, || async {
+            let logs = self.sidecar.logs();
+            let has = |line: &String| parts.iter().all(|part| line.contains(part));
+            if logs.iter().any(has) {
+                Ok(())
+            } else {
+                Err(format!("no line with {parts:?}: {logs:?}"))
+            }
+        })
+        .await;
     }
 }
 
@@ -95,7 +103,7 @@ async fn a_pause_holds_until_it_is_resumed_and_readers_give_no_orders() {
     let scope = json!({"database": api.database}).to_string();
     let (status, _) = api.ask("POST", "pause", READER, &scope).await;
     assert_eq!(status, 403);
-    assert!(api.logged(&["refused an order", "/api/v1/pause"]));
+    api.logged(&["refused an order", "/api/v1/pause"]).await;
     assert_eq!(
         api.order("pause", "{\"database\":\"nowhere\"}").await.0,
         404
@@ -106,7 +114,8 @@ async fn a_pause_holds_until_it_is_resumed_and_readers_give_no_orders() {
 
     let (status, done) = api.order("pause", &scope).await;
     assert_eq!((status, &done["changed"]), (200, &json!(true)));
-    assert!(api.logged(&["an order", "pause", &api.database, "id-of-pause"]));
+    api.logged(&["an order", "pause", &api.database, "id-of-pause"])
+        .await;
     assert_eq!(api.order("pause", &scope).await.1["changed"], false);
     assert_eq!(api.list("databases").await[0]["paused"], true);
     let waiting = tokio::spawn(async move { client.batch_execute("SELECT 1").await });
@@ -162,11 +171,12 @@ async fn who_runs_and_who_waits_can_be_cancelled_and_ended() {
     assert_eq!(api.order(&end, "").await.0, 204);
     eventually(LIMIT, || async { holder.is_closed() }).await;
     assert_eq!(api.order(&end, "").await.0, 404);
-    assert!(api.logged(&[
+    api.logged(&[
         "an order",
         "end",
-        &format!("id-of-clients-{}-end", active["id"])
-    ]));
+        &format!("id-of-clients-{}-end", active["id"]),
+    ])
+    .await;
 }
 
 #[tokio::test]

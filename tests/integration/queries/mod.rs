@@ -1,5 +1,6 @@
 //! Queries by fingerprint: how many there were, what they came to and where their time went.
 
+mod api;
 mod counts;
 mod leaks;
 mod phases;

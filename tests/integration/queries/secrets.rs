@@ -65,7 +65,15 @@ async fn no_secret_is_shown_anywhere() {
         assert!(!text.contains(SECRET), "{command}: {text}");
     }
     assert!(seen > 20, "what is looked through is there: {seen} rows");
-    for path in ["/metrics", "/api/v1/pools", "/api/v1/pins"] {
+    for path in [
+        "/metrics",
+        "/api/v1/pools",
+        "/api/v1/pins",
+        "/api/v1/queries",
+        "/api/v1/slow-queries",
+        "/api/v1/holders",
+        "/api/v1/clients",
+    ] {
         let (status, body) = bench.sidecar.get(path).await;
         assert_eq!(status, 200);
         assert!(!body.contains(SECRET), "{path}: {body}");
