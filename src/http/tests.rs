@@ -11,7 +11,23 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::metrics::Metrics;
+use crate::query::{Config, Queries, Slow};
 use crate::status::{PoolStatus, PoolView, Status};
+
+/// Of which none has run.
+fn queries() -> Queries {
+    Queries::new(Config {
+        max_fingerprints: 10,
+        top_k: 1,
+        slow: Slow {
+            threshold: Duration::from_secs(1),
+            rules: Vec::new(),
+        },
+        slow_log_size: 10,
+        slow_log_rate: 10,
+        log_literals: false,
+    })
+}
 
 struct Server {
     address: SocketAddr,
@@ -29,7 +45,8 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let readiness = Readiness::new();
-        let status = std::sync::Arc::new(Status::new(move || pools.clone()));
+        let status = Status::new(move || pools.clone()).with_queries(Some(queries()));
+        let status = std::sync::Arc::new(status);
         let mut state = HttpState::new(Metrics::new(), status, readiness.clone());
         change(&mut state);
         let (stop, stopped) = oneshot::channel();
@@ -230,7 +247,7 @@ async fn every_operation_of_the_document_is_served_and_asks_for_what_it_says() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 14);
+    assert_eq!(seen, 18);
     let page = server.ask("GET", "/api/v1/docs").await;
     assert_eq!(page.status, 200);
     for path in document["paths"].as_object().unwrap().keys() {
