@@ -25,4 +25,4 @@ pub use fingerprint::{Fingerprint, Look, look};
 pub use normalise::{Described, describe};
 pub use statements::statements;
 pub use tags::{Tags, tags};
-pub use tokens::Dialect;
+pub use tokens::{Dialect, TRAILING_BACKSLASH};

@@ -3,6 +3,18 @@
 //! [`lexer`](super::lexer) takes a text in pieces and copies what it keeps; here every token is a slice of the text, nothing
 //! is copied, and what cannot be told apart is one opaque token to the end. Source: `src/backend/parser/scan.l`.
 
+/// Encodings of clients in which a backslash may be a later byte of a character (mbutils.c, `PG_ENCODING_BE_LAST`). PostgreSQL
+/// converts a text before it looks at it.
+pub const TRAILING_BACKSLASH: [&str; 7] = [
+    "SJIS",
+    "BIG5",
+    "GBK",
+    "UHC",
+    "GB18030",
+    "JOHAB",
+    "SHIFT_JIS_2004",
+];
+
 /// How the server reads a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dialect {
@@ -57,20 +69,10 @@ pub(super) struct Tokens<'a> {
 impl Dialect {
     /// As the server reported `standard_conforming_strings` and `client_encoding`; `None` is not known.
     pub fn reported(conforming: Option<&str>, encoding: Option<&str>) -> Self {
-        // Of PostgreSQL's encodings for clients, these have ASCII in the later bytes of characters (mbutils.c,
-        // `PG_ENCODING_BE_LAST`); one that is not known may.
+        // One that is not known may.
         let trailing = encoding.is_none_or(|name| {
-            [
-                "SJIS",
-                "BIG5",
-                "GBK",
-                "UHC",
-                "GB18030",
-                "JOHAB",
-                "SHIFT_JIS_2004",
-            ]
-            .iter()
-            .any(|known| name.eq_ignore_ascii_case(known))
+            let mut known = TRAILING_BACKSLASH.iter();
+            known.any(|known| name.eq_ignore_ascii_case(known))
         });
         Self {
             backslash: match conforming {

@@ -1,18 +1,7 @@
 //! What a command tag says beside the text that it answers.
 
 use crate::backend::Parameters;
-use crate::sql::{Action, Found};
-
-/// Encodings in which a backslash may be the second byte of a character. PostgreSQL converts a text before it looks at it.
-const TRAILING_BACKSLASH: [&str; 7] = [
-    "SJIS",
-    "BIG5",
-    "GBK",
-    "UHC",
-    "GB18030",
-    "JOHAB",
-    "SHIFT_JIS_2004",
-];
+use crate::sql::{Action, Found, TRAILING_BACKSLASH};
 
 /// Whether the server may have read a text in another way.
 pub(super) fn is_ambiguous(found: &Found, reported: &Parameters) -> bool {
